@@ -1,1 +1,1 @@
-"""The edge: one household's controller. It reads the devices, plans the day and keeps the connection point inside its envelope."""
+"""One household's controller: devices, forecast, schedule, limits, safety and the control cycle."""
