@@ -4,6 +4,7 @@
 |---|---|---|---|
 | `node/<node>/status` | the node (and its last will) | yes | `Status` |
 | `node/<node>/telemetry` | the node | no | `Telemetry` |
+| `node/<node>/forecast` | the node | no | `Forecast` |
 | `node/<node>/plan` | the node | no | `Plan` |
 | `node/<node>/flexibility` | the node | no | `FlexibilityDeclaration` |
 | `node/<node>/response` | the node | no | `ControlResponse` |
@@ -26,7 +27,7 @@ ROOT: Final = "commonwatt"
 VERSION: Final = "1"
 _LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-NODE_KINDS: Final = ("status", "telemetry", "plan", "flexibility", "response")
+NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response")
 CONTROL_KINDS: Final = ("envelope", "default")
 
 

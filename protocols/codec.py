@@ -1,0 +1,39 @@
+"""One codec: canonical JSON of the tagged messages.
+
+Exactly one encoding of each message is accepted: what decodes but does not encode to the same bytes (duplicate keys, white space,
+other number forms, other key order) is refused. Encoding checks its own result, because msgspec constructors check nothing and a
+NaN would leave as `null`: a sender cannot send what a receiver would refuse.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from protocols.errors import Malformed
+from protocols.messages import AnyMessage
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+"""Above any message that the types allow; a larger payload is refused before it is parsed."""
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
+
+
+def encode(message: AnyMessage, *, topic: str = "") -> bytes:
+    """Canonical bytes of the message. Raises `Malformed` for one that breaks its own type (NaN, a bound, a wrong length)."""
+    payload = _encoder.encode(message)
+    decode(payload, topic=topic)
+    return payload
+
+
+def decode(payload: bytes, *, topic: str = "") -> AnyMessage:
+    """The message that these bytes are the canonical encoding of. Raises `Malformed`, which names field and bound."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise Malformed(f"payload of {len(payload)} bytes: at most {MAX_PAYLOAD_BYTES} are read", topic=topic)
+    try:
+        message = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error), topic=topic) from error
+    if _encoder.encode(message) != payload:
+        raise Malformed("not the canonical encoding of its content", topic=topic)
+    return message

@@ -1,0 +1,228 @@
+"""Everything that is said between edge and coordinator, as frozen values.
+
+Every message names its sender, the time at which it was made and a sequence number that grows with every message of that sender on
+that topic, also across restarts. Units and signs: `protocols.units`. Envelope and default controls carry the names and semantics of
+CSIP-AUS (Common Smart Inverter Profile Australia, namespace `https://csipaus.org/ns`) and IEEE 2030.5:
+
+- `opModExpLimW` / `opModImpLimW` bound the connection point, `opModGenLimW` / `opModLoadLimW` bound controllable devices;
+- for each control type the lower `primacy` wins, then the newer `creationTime`;
+- a control that is no longer mentioned is not cancelled: cancellation is explicit, or by a superseding control;
+- past its end a control is ignored; when none is active the default control holds, and it stays until it is changed.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from protocols.units import (
+    DurationS,
+    EnergyWh,
+    Fraction,
+    GradHundredthsPercentPerS,
+    Identifier,
+    LimitW,
+    PowerW,
+    TimeS,
+    VoltageV,
+)
+
+MAX_INTERVALS = 576
+"""48 hours of 5-minute intervals: the longest horizon that a message may carry."""
+
+Sequence = Annotated[int, Meta(ge=0, lt=2**63)]
+Mrid = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$")]
+"""Identifier of a control (IEEE 2030.5 mRID)."""
+
+Reason = Annotated[str, Meta(max_length=200)]
+PowerSeriesW = Annotated[tuple[PowerW, ...], Meta(min_length=1, max_length=MAX_INTERVALS)]
+FractionSeries = Annotated[tuple[Fraction, ...], Meta(min_length=1, max_length=MAX_INTERVALS)]
+
+
+class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """What every message has."""
+
+    sender: Identifier
+    time_s: TimeS
+    sequence: Sequence
+
+
+class SafetyState(str, Enum):
+    """What an edge's safety machine allows at present."""
+
+    FAILSAFE = "failsafe"
+    DEFAULT = "default"
+    CONTROLLED = "controlled"
+    OFFLINE = "offline"
+
+
+class Status(Message, frozen=True, kw_only=True, tag="status"):
+    """Retained; the last will of its sender says `offline`. `reasons` are words for people."""
+
+    state: SafetyState | Literal["online"]
+    software: Annotated[str, Meta(max_length=40)]
+    reasons: Annotated[tuple[Reason, ...], Meta(max_length=16)] = ()
+
+
+class Telemetry(Message, frozen=True, kw_only=True, tag="telemetry"):
+    """Means over [start_s, start_s + duration_s) at the connection point and of the parts behind it.
+
+    A part that could not be measured in the interval is null, never zero. `voltage_v` has one entry for each phase of the
+    connection. `exceeded_s` counts the seconds in which the meter was outside the envelope in force.
+    """
+
+    start_s: TimeS
+    duration_s: DurationS
+    net_import_w: PowerW | None
+    load_w: PowerW | None
+    pv_w: PowerW | None
+    battery_w: PowerW | None
+    ev_w: PowerW | None
+    soc_frac: Fraction | None
+    voltage_v: Annotated[tuple[VoltageV, ...], Meta(max_length=3)]
+    energy_import_wh: EnergyWh | None
+    energy_export_wh: EnergyWh | None
+    import_limit_w: LimitW | None
+    export_limit_w: LimitW | None
+    exceeded_s: DurationS
+    state: SafetyState
+
+
+class Forecast(Message, frozen=True, kw_only=True, tag="forecast"):
+    """Quantile forecast of one uncontrolled quantity, with the coverage that was measured for its central interval.
+
+    `values_w[k][t]` is the quantile `levels[k]` of the mean power in interval t; quantiles do not cross.
+    `measured_coverage` is the share of recent observations that fell between the outermost levels, null before there are any.
+    """
+
+    quantity: Literal["load", "pv"]
+    start_s: TimeS
+    step_s: DurationS
+    levels: Annotated[tuple[Fraction, ...], Meta(min_length=1, max_length=11)]
+    values_w: Annotated[tuple[PowerSeriesW, ...], Meta(min_length=1, max_length=11)]
+    measured_coverage: Fraction | None
+
+
+class Plan(Message, frozen=True, kw_only=True, tag="plan"):
+    """The planned net import of the connection point, interval by interval from `start_s`, and who made it."""
+
+    start_s: TimeS
+    step_s: DurationS
+    net_import_w: PowerSeriesW
+    soc_frac: FractionSeries | None
+    made_by: Literal["solver", "shifted", "rule"]
+
+
+class FlexibilityDeclaration(Message, frozen=True, kw_only=True, tag="flexibility"):
+    """What the household could do differently (Li et al. 2026, section 3.2).
+
+    The adjustable power interval is [-decrease_w, +increase_w] around the planned net import, each side for its adjustable
+    duration; `availability_frac` is the availability factor rho in [0, 1]. Priority 1 load is never part of it.
+    """
+
+    start_s: TimeS
+    increase_w: LimitW
+    decrease_w: LimitW
+    increase_duration_s: DurationS
+    decrease_duration_s: DurationS
+    availability_frac: Fraction
+
+
+class Guarantee(str, Enum):
+    """What was proved of an envelope before it was published.
+
+    ROBUST: every point of the joint box of all envelopes was covered by exact AC power flow at its worst corners.
+    COINCIDENT: only points at which connections move together, as `coordinator.envelopes` defines it, are covered.
+    UNVERIFIED: nothing was proved. An operator may still send such a limit by hand; it is never called anything else.
+    """
+
+    ROBUST = "robust"
+    COINCIDENT = "coincident"
+    UNVERIFIED = "unverified"
+
+
+class EnvelopeControl(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One DERControl: limits that hold in [start_s, start_s + duration_s).
+
+    A limit that is absent is not touched by this control. `rampTms` is in hundredths of a second; absent means `setGradW` of the
+    default control. The randomize windows shift start and duration by up to their signed value, drawn once by the receiver.
+    """
+
+    mrid: Mrid = field(name="mRID")
+    creation_time_s: TimeS = field(name="creationTime")
+    start_s: TimeS = field(name="start")
+    duration_s: Annotated[float, Meta(gt=0.0, le=366 * 86400.0)] = field(name="duration")
+    primacy: Annotated[int, Meta(ge=0, le=255)] = 1
+    export_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModExpLimW")
+    import_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModImpLimW")
+    generation_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModGenLimW")
+    load_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModLoadLimW")
+    ramp_tms: Annotated[int, Meta(ge=0, le=360000)] | UnsetType = field(default=UNSET, name="rampTms")
+    randomize_start_s: Annotated[int, Meta(ge=-3600, le=3600)] = field(default=0, name="randomizeStart")
+    randomize_duration_s: Annotated[int, Meta(ge=-3600, le=3600)] = field(default=0, name="randomizeDuration")
+    guarantee: Guarantee = Guarantee.UNVERIFIED
+
+
+class EnvelopeSchedule(Message, frozen=True, kw_only=True, tag="envelope_schedule"):
+    """Controls for one node, some ahead of time, and the mRIDs that are cancelled by name.
+
+    What an earlier schedule said and this one does not mention stays in force: a vanished control is not a cancelled one.
+    `term` is the leader's term where a leader relays it; the receiver rejects a lower one than it has seen.
+    """
+
+    node: Identifier
+    controls: Annotated[tuple[EnvelopeControl, ...], Meta(max_length=MAX_INTERVALS)]
+    cancelled: Annotated[tuple[Mrid, ...], Meta(max_length=MAX_INTERVALS)] = ()
+    term: Annotated[int, Meta(ge=0, lt=2**63)] | None = None
+
+
+class DefaultControl(Message, frozen=True, kw_only=True, tag="default_control"):
+    """DefaultDERControl: holds whenever no control is active, until it is changed. Kept on disk by its receiver."""
+
+    node: Identifier
+    mrid: Mrid = field(name="mRID")
+    export_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModExpLimW")
+    import_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModImpLimW")
+    generation_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModGenLimW")
+    load_limit_w: LimitW | UnsetType = field(default=UNSET, name="opModLoadLimW")
+    set_grad_w: GradHundredthsPercentPerS = field(default=27, name="setGradW")
+    guarantee: Guarantee = Guarantee.UNVERIFIED
+
+
+class ResponseStatus(IntEnum):
+    """Response.status of IEEE 2030.5, table 27, as far as CSIP-AUS uses it."""
+
+    RECEIVED = 1
+    STARTED = 2
+    COMPLETED = 3
+    CANCELLED = 6
+    SUPERSEDED = 7
+    INVALID = 253
+    EXPIRED = 254
+
+
+class ControlResponse(Message, frozen=True, kw_only=True, tag="control_response"):
+    """What became of one control at its receiver."""
+
+    mrid: Mrid = field(name="mRID")
+    status: ResponseStatus
+    reason: Reason = ""
+
+
+AnyMessage = (
+    Status | Telemetry | Forecast | Plan | FlexibilityDeclaration | EnvelopeSchedule | DefaultControl | ControlResponse
+)
+
+TYPE_OF_KIND: dict[str, type[Message]] = {
+    "status": Status,
+    "telemetry": Telemetry,
+    "forecast": Forecast,
+    "plan": Plan,
+    "flexibility": FlexibilityDeclaration,
+    "response": ControlResponse,
+    "envelope": EnvelopeSchedule,
+    "default": DefaultControl,
+}
+"""Which message a topic kind of `protocols.topics` carries."""
