@@ -188,15 +188,15 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def nominal_ln_v(self) -> NDArray[np.float64]:
         """Nominal phase-to-neutral voltage of each bus."""
-        return np.array([bus.nominal_ln_v for bus in self.buses])
+        return np.array([bus.nominal_ln_v for bus in self.buses], dtype=np.float64)
 
     def base_power_w(self) -> NDArray[np.float64]:
         """Base active power of every connection."""
-        return np.array([connection.p_w for connection in self.connections])
+        return np.array([connection.p_w for connection in self.connections], dtype=np.float64)
 
     def base_reactive_var(self) -> NDArray[np.float64]:
         """Base reactive power of every connection."""
-        return np.array([connection.q_var for connection in self.connections])
+        return np.array([connection.q_var for connection in self.connections], dtype=np.float64)
 
     def with_closed(self, closed_ids: frozenset[str]) -> Network:
         """Return the same network with exactly these switchable lines closed and the other switchable lines open."""
