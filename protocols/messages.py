@@ -12,7 +12,7 @@ CSIP-AUS (Common Smart Inverter Profile Australia, namespace `https://csipaus.or
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -32,7 +32,7 @@ from protocols.units import (
 MAX_INTERVALS = 576
 """48 hours of 5-minute intervals: the longest horizon that a message may carry."""
 
-Sequence = Annotated[int, Meta(ge=0, lt=2**63)]
+Sequence = Annotated[int, Meta(ge=0, le=2**62)]
 Mrid = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$")]
 """Identifier of a control (IEEE 2030.5 mRID)."""
 
@@ -49,19 +49,20 @@ class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     sequence: Sequence
 
 
-class SafetyState(str, Enum):
-    """What an edge's safety machine allows at present."""
+class SafetyState(StrEnum):
+    """What an edge's safety machine allows at present. A coordinator, which has none, is ONLINE or OFFLINE."""
 
     FAILSAFE = "failsafe"
     DEFAULT = "default"
     CONTROLLED = "controlled"
+    ONLINE = "online"
     OFFLINE = "offline"
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
     """Retained; the last will of its sender says `offline`. `reasons` are words for people."""
 
-    state: SafetyState | Literal["online"]
+    state: SafetyState
     software: Annotated[str, Meta(max_length=40)]
     reasons: Annotated[tuple[Reason, ...], Meta(max_length=16)] = ()
 
@@ -130,7 +131,7 @@ class FlexibilityDeclaration(Message, frozen=True, kw_only=True, tag="flexibilit
     availability_frac: Fraction
 
 
-class Guarantee(str, Enum):
+class Guarantee(StrEnum):
     """What was proved of an envelope before it was published.
 
     ROBUST: every point of the joint box of all envelopes was covered by exact AC power flow at its worst corners.
@@ -175,7 +176,7 @@ class EnvelopeSchedule(Message, frozen=True, kw_only=True, tag="envelope_schedul
     node: Identifier
     controls: Annotated[tuple[EnvelopeControl, ...], Meta(max_length=MAX_INTERVALS)]
     cancelled: Annotated[tuple[Mrid, ...], Meta(max_length=MAX_INTERVALS)] = ()
-    term: Annotated[int, Meta(ge=0, lt=2**63)] | None = None
+    term: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
 class DefaultControl(Message, frozen=True, kw_only=True, tag="default_control"):

@@ -13,7 +13,7 @@ An envelope is a pair of magnitudes, never signed: `-export_limit_w <= net_impor
 0 W forbids, None says nothing. What people look at (command line, report) shows generation as a positive number.
 
 The annotated types below carry the bounds that decoding enforces. msgspec's bounds let infinity pass and are not checked by
-constructors, so `protocols.codec` refuses non-finite numbers separately.
+constructors, so every power, energy and time here has an upper bound too, and `protocols.codec` checks what it encodes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DurationS = Annotated[float, Meta(ge=0.0, le=366 * 86400.0)]
 """A duration [s]."""
 
 GradHundredthsPercentPerS = Annotated[int, Meta(ge=0, le=10000)]
-"""`setGradW` of IEEE 2030.5: hundredths of a percent of rated power per second; 27 is the default of AS/NZS 4777.2, 0 means none."""
+"""`setGradW` of IEEE 2030.5: hundredths of a percent of rated power per second. 27 is AS/NZS 4777.2's default, 0 means none."""
 
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 """Name of a node, community or feeder: one MQTT topic level, safe in file names and in Home Assistant object ids."""
