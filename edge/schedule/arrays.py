@@ -1,0 +1,177 @@
+"""The specification as sparse arrays, built once; per solve only q, b, l, u change (and the diagonal of P when rho does).
+
+    minimise  1/2 x' P x + q' x   subject to  A x = b,  l <= x <= u        P diagonal
+
+The names of the blocks are those of `specification`, interval by interval inside each block. Inside these arrays powers are kW,
+energies kWh and the objective is per hour: numbers stay near one, whatever the interval is. Nowhere else is anything scaled.
+Every soft requirement is a slack inside an equality, so bounds and equalities always have a solution once the states lie in their ranges.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from edge.schedule.ladder import PriorityLadder
+from edge.schedule.model import Array, Household, ScheduleInputs
+from edge.schedule.profiles import flexible_loads, retention_frac, shortfall_prices_per_kwh
+
+KILO = 1e-3
+
+
+class Structure:
+    """Blocks, constraint matrix and constant costs for one household, number of intervals and interval length."""
+
+    def __init__(self, household: Household, steps: int, step_s: float) -> None:
+        self.household = household
+        self.steps = steps
+        self.step_s = step_s
+        self.step_h = step_s / 3600.0
+        names = ["net_import", "bought", "sold", "import_breach", "export_breach", "p2_shed", "pv_curtailed"]
+        for index in range(len(household.batteries)):
+            names += [f"charge_{index}", f"discharge_{index}", f"battery_energy_{index}"]
+        for index in range(len(household.flexible_names)):
+            names += [f"flexible_{index}", f"flexible_energy_{index}", f"shortfall_{index}"]
+        names += [f"generation_{index}" for index in range(len(household.generators))]
+        self.block = {name: slice(k * steps, (k + 1) * steps) for k, name in enumerate(names)}
+        self.variables = len(names) * steps
+        self.equality = sp.csc_matrix(self._equality())
+        self.quadratic = self._quadratic()
+
+    def _equality(self) -> sp.spmatrix:
+        """Rows: balance, split of net import, then one energy equation for each battery and each flexible load."""
+        household, steps, step_h = self.household, self.steps, self.step_h
+        one = sp.identity(steps, format="csc")
+        before = sp.eye(steps, k=-1, format="csc")
+        rows: list[dict[str, sp.spmatrix]] = [
+            {"net_import": one, "p2_shed": one, "pv_curtailed": -one},
+            {"net_import": one, "bought": -one, "sold": one, "import_breach": -one, "export_breach": one},
+        ]
+        for index, battery in enumerate(household.batteries):
+            rows[0] |= {f"charge_{index}": -one, f"discharge_{index}": one}
+            rows.append(
+                {
+                    f"battery_energy_{index}": one - before,
+                    f"charge_{index}": -step_h * battery.charge_efficiency_frac * one,
+                    f"discharge_{index}": step_h / battery.discharge_efficiency_frac * one,
+                }
+            )
+        for index, (efficiency_frac, kept_frac) in enumerate(self._stores()):
+            rows[0] |= {f"flexible_{index}": -one}
+            rows.append(
+                {
+                    f"flexible_energy_{index}": one - kept_frac * before,
+                    f"flexible_{index}": -step_h * efficiency_frac * one,
+                    f"shortfall_{index}": -one,
+                }
+            )
+        for index in range(len(household.generators)):
+            rows[0] |= {f"generation_{index}": one}
+        return sp.block_array([[row.get(name, sp.csc_matrix((steps, steps))) for name in self.block] for row in rows])
+
+    def _stores(self) -> list[tuple[float, float]]:
+        """Efficiency and retention of each flexible load."""
+        household = self.household
+        return (
+            [(vehicle.charge_efficiency_frac, 1.0) for vehicle in household.vehicles]
+            + [(tank.efficiency_frac, retention_frac(tank, self.step_h)) for tank in household.tanks]
+            + [(1.0, 1.0)] * len(household.appliances)
+        )
+
+    def _quadratic(self) -> Array:
+        """The diagonal of P without the proximal term."""
+        household, diagonal = self.household, np.zeros(self.variables)
+        for index, battery in enumerate(household.batteries):
+            diagonal[self.block[f"charge_{index}"]] = battery.wear_slope_per_kwh_w / KILO
+            diagonal[self.block[f"discharge_{index}"]] = battery.wear_slope_per_kwh_w / KILO
+        for index in range(len(household.flexible_names)):
+            diagonal[self.block[f"flexible_{index}"]] = household.comfort_slope_per_kwh_w / KILO
+        for index, generator in enumerate(household.generators):
+            diagonal[self.block[f"generation_{index}"]] = generator.fuel_slope_per_kwh_w / KILO
+        return diagonal
+
+
+class Vectors:
+    """q, b, l, u and the diagonal of P for one set of inputs; allocated once and written over for each solve."""
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+        self.diagonal = structure.quadratic.copy()
+        self.rho = 0.0
+        self.q = np.zeros(structure.variables)
+        self.b = np.zeros(structure.equality.shape[0])
+        self.l = np.zeros(structure.variables)
+        self.u = np.full(structure.variables, np.inf)
+        self.l[structure.block["net_import"]] = -np.inf
+        self.constant = 0.0
+
+    def fill(self, inputs: ScheduleInputs, ladder: PriorityLadder) -> None:
+        """Write everything that depends on the inputs; the inputs must be sane (`sanitise`) and the envelope finite."""
+        block, steps = self.structure.block, self.structure.steps
+        self._fill_node(inputs, ladder)
+        self._fill_terms(inputs)
+        self._fill_batteries(inputs)
+        row = (2 + len(inputs.batteries)) * steps
+        prices = shortfall_prices_per_kwh(self.structure.household, ladder)
+        for index, load in enumerate(flexible_loads(self.structure.household, inputs)):
+            self.u[block[f"flexible_{index}"]] = KILO * load.max_w
+            energy = block[f"flexible_energy_{index}"]
+            self.l[energy] = KILO * load.floor_wh
+            self.u[energy] = KILO * load.ceiling_wh
+            self.q[block[f"shortfall_{index}"]] = prices[index] / self.structure.step_h
+            self.b[row : row + steps] = -KILO * load.demand_wh
+            self.b[row] += KILO * load.energy_wh * load.retention_frac
+            row += steps
+        for index, generator in enumerate(self.structure.household.generators):
+            self.q[block[f"generation_{index}"]] = generator.fuel_per_kwh
+            self.u[block[f"generation_{index}"]] = KILO * generator.max_w
+
+    def _fill_node(self, inputs: ScheduleInputs, ladder: PriorityLadder) -> None:
+        block, steps = self.structure.block, self.structure.steps
+        self.b[:steps] = KILO * (inputs.p1_load_w + inputs.p2_load_w + inputs.pv_w)
+        self.q[block["bought"]] = inputs.buy_price_per_kwh
+        self.q[block["sold"]] = -inputs.sell_price_per_kwh
+        self.q[block["import_breach"]] = ladder.breach_per_kwh
+        self.q[block["export_breach"]] = ladder.breach_per_kwh
+        self.q[block["p2_shed"]] = ladder.p2_per_kwh
+        self.q[block["pv_curtailed"]] = self.structure.household.curtailment_per_kwh
+        self.u[block["bought"]] = KILO * inputs.import_limit_w
+        self.u[block["sold"]] = KILO * inputs.export_limit_w
+        self.u[block["p2_shed"]] = KILO * inputs.p2_load_w
+        self.u[block["pv_curtailed"]] = -KILO * inputs.pv_w
+
+    def _fill_terms(self, inputs: ScheduleInputs) -> None:
+        """extra · x + rho/2 (x - target + dual)², expanded; the part without x is kept as `constant`."""
+        node, terms = self.structure.block["net_import"], inputs.negotiation
+        rho = 0.0 if terms is None else terms.rho_per_kwh_w / KILO
+        if rho != self.rho:
+            self.rho = rho
+            self.diagonal[node] = rho
+        if terms is None:
+            self.q[node] = 0.0
+            self.constant = 0.0
+            return
+        anchor_kw = KILO * (terms.target_w - terms.dual_w)
+        self.q[node] = terms.extra_price_per_kwh - rho * anchor_kw
+        self.constant = 0.5 * rho * float(anchor_kw @ anchor_kw)
+
+    def _fill_batteries(self, inputs: ScheduleInputs) -> None:
+        block, steps = self.structure.block, self.structure.steps
+        for index, (battery, state) in enumerate(zip(self.structure.household.batteries, inputs.batteries, strict=True)):
+            charge, discharge, energy = (block[f"{name}_{index}"] for name in ("charge", "discharge", "battery_energy"))
+            self.q[charge] = battery.wear_per_kwh
+            self.q[discharge] = battery.wear_per_kwh
+            self.u[charge] = KILO * battery.max_charge_w
+            self.u[discharge] = KILO * battery.max_discharge_w
+            capacity_kwh = KILO * battery.capacity_wh
+            self.l[energy] = capacity_kwh * battery.min_soc_frac
+            self.u[energy] = capacity_kwh * battery.max_soc_frac
+            last = energy.stop - 1
+            self.q[last] = -state.end_value_per_kwh / self.structure.step_h
+            if state.end_min_soc_frac is not None:
+                self.l[last] = capacity_kwh * state.end_min_soc_frac
+            self.b[(2 + index) * steps] = capacity_kwh * state.soc_frac
+
+    def objective(self, x: Array) -> float:
+        """The objective of the specification at `x`, per hour."""
+        return float(0.5 * (self.diagonal * x) @ x + self.q @ x) + self.constant
