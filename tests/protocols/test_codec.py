@@ -40,8 +40,8 @@ EXAMPLES: list[AnyMessage] = [
     ),
     ControlResponse(sender="h01", time_s=1.0, sequence=1, mrid="a", status=ResponseStatus.STARTED),
     Telemetry(
-        sender="h01", time_s=1.0, sequence=1, start_s=0.0, duration_s=60.0, net_import_w=None, load_w=0.0, pv_w=-1.0, battery_w=None,
-        ev_w=None, soc_frac=None, voltage_v=(230.0,), energy_import_wh=1.0, energy_export_wh=None, import_limit_w=0.0,
+        sender="h01", time_s=1.0, sequence=1, start_s=0.0, duration_s=60.0, net_import_w=None, load_w=0.0, pv_w=-1.0,
+        battery_w=None, ev_w=None, soc_frac=None, voltage_v=(230.0,), energy_import_wh=1.0, energy_export_wh=None, import_limit_w=0.0,
         export_limit_w=None, exceeded_s=0.0, state=SafetyState.CONTROLLED,
     ),
 ]  # fmt: skip
