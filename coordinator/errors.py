@@ -35,7 +35,11 @@ class MissingPackageError(CoordinatorError):
 
 
 class PowerFlowError(CoordinatorError):
-    """A power flow did not converge or was asked with arrays of the wrong shape."""
+    """A power flow did not converge (`failed_rows` are the scenarios) or was asked with arrays of the wrong shape."""
+
+    def __init__(self, message: str, *, failed_rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.failed_rows = tuple(failed_rows)
 
 
 class StoreError(CoordinatorError):

@@ -120,13 +120,14 @@ def _load_feeder(tables: TableFolder) -> Network:
     lines = tuple(_line(row, branch, labels) for row, branch in zip(line_rows, ends, strict=True))
     buses = tuple(_feeder_bus(row, labels) for row in tables.rows("buses.csv", ("bus", "kv_ln", "nodes")))
     connections = tuple(_load(row, labels) for row in tables.rows("loads.csv", LOAD_COLUMNS))
+    frequency_hz = source_rows[0].number("base_freq_hz") if source_rows else 50.0
     tables.raise_if_bad(f"{tables.folder} cannot be read")
     low_v = [bus.nominal_ln_v for bus in buses if bus.nominal_ln_v < LV_THRESHOLD_LN_V]
     base_v = max(low_v, default=230.0)
     return Network(
         name=tables.folder.name,
         kind=NetworkKind.UNBALANCED,
-        frequency_hz=source_rows[0].number("base_freq_hz") if source_rows else 50.0,
+        frequency_hz=frequency_hz,
         buses=buses,
         sources=sources,
         lines=lines,
