@@ -1,10 +1,10 @@
 """What people switch on: one household's appliances over one day, as segments of constant power.
 
-A bottom-up model in the manner of Richardson et al. (2010), "Domestic electricity use: a high-resolution energy demand model", Energy and
-Buildings 42: occupancy decides when appliances start, appliances have the shape that they have. A day is a list of segments
-(start, end, power) in continuous time, so that its mean over any step is exact: the same seed gives the same energy at 10 s and at 5 min.
-P1 (essential): cold, standby, light, cooking, kettle, small appliances, entertainment. P2 (may be reduced): laundry, dishwasher,
-pool pump, air conditioning.
+A bottom-up model in the manner of Richardson et al. (2010), "Domestic electricity use: a high-resolution energy demand model",
+Energy and Buildings 42: occupancy decides when appliances start, appliances have the shape that they have. A day is a list of
+segments (start, end, power) in continuous time, so that its mean over any step is exact: the same seed gives the same energy at
+10 s and at 5 min. P1 (essential): cold, standby, light, cooking, kettle, small appliances, entertainment. P2 (may be reduced):
+laundry, dishwasher, pool pump, air conditioning.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Segments:
         order = np.argsort(times, kind="stable")
         times, level_w = times[order], np.cumsum(changes_w[order])
         energy_ws = np.concatenate(([0.0], np.cumsum(level_w[:-1] * np.diff(times))))
-        return np.maximum(np.diff(np.interp(edges, times, energy_ws)) / step_s, 0.0)
+        return np.asarray(np.maximum(np.diff(np.interp(edges, times, energy_ws)) / step_s, 0.0))
 
 
 def draw_habits(rng: np.random.Generator) -> Habits:
@@ -198,14 +198,10 @@ def _kitchen(segments: Segments, habits: Habits, midnight_s: float, awake: Awake
         if start is not None:
             _thermostat(segments, midnight_s + start, rng.uniform(1200.0, 3300.0), rng.uniform(1500.0, 2600.0), rng)
             if rng.random() < 0.45:
-                _thermostat(
-                    segments, midnight_s + start + 300.0, rng.uniform(900.0, 1800.0), rng.uniform(1000.0, 1800.0), rng
-                )
+                _thermostat(segments, midnight_s + start + 300.0, rng.uniform(900.0, 1800.0), rng.uniform(1000.0, 1800.0), rng)
 
 
-def _thermostat(
-    segments: Segments, start_s: float, duration_s: float, power_w: float, rng: np.random.Generator
-) -> None:
+def _thermostat(segments: Segments, start_s: float, duration_s: float, power_w: float, rng: np.random.Generator) -> None:
     """Heats up at full power for a third of the time, then cycles at about 45 %."""
     heat_s = duration_s / 3.0
     segments.add(start_s, heat_s, power_w)
@@ -251,7 +247,7 @@ def _climate(
     if habits.air_conditioner_w <= 0.0:
         return
     wake_s, leave_s, return_s, sleep_s = awake
-    block_s = np.arange(144) * 600.0
+    block_s = 600.0 * np.arange(144, dtype=np.float64)
     outdoor_c = outdoor_temperature_c(weather, block_s)
     present = ((block_s >= wake_s) & (block_s < leave_s)) | ((block_s >= return_s) & (block_s < sleep_s))
     cooling = np.clip((outdoor_c - habits.comfort_c) / 12.0, 0.0, 1.0)

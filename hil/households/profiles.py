@@ -1,10 +1,11 @@
 """One household and one neighbourhood over the time of a run: what is installed, and what people and the sky do with it.
 
-Units and signs are those of `protocols.units`: watts, watt hours, Unix seconds (UTC). Loads are >= 0. `pv_available_w` is a magnitude
-(what the panels could give at that moment if nothing limited them): a PV system that is not curtailed has `power_w == -pv_available_w`.
-A value at index `k` is the mean over the half-open interval [start_s + k step_s, start_s + (k + 1) step_s).
+Units and signs are those of `protocols.units`: watts, watt hours, Unix seconds (UTC). Loads are >= 0. `pv_available_w` is a
+magnitude (what the panels could give at that moment if nothing limited them): a PV system that is not curtailed has `power_w ==
+-pv_available_w`. A value at index `k` is the mean over the half-open interval [start_s + k step_s, start_s + (k + 1) step_s).
 
-Battery, vehicle and shiftable load are assets with a state: their power is chosen by the controllers and is not in the load series.
+Battery, vehicle and shiftable load are assets with a state: their power is chosen by the controllers and is not in the load
+series.
 """
 
 from __future__ import annotations
@@ -135,8 +136,8 @@ class HistorySeries(msgspec.Struct, frozen=True, kw_only=True):
 class NeighbourhoodDay(msgspec.Struct, frozen=True, kw_only=True):
     """Everything outside the controllers for one run on one feeder.
 
-    `source_voltage_pu` is the voltage behind the source impedance, shape (steps,), same grid as the profiles. `utc_offset_s` says what
-    people's clocks show; tariffs and habits follow it. `run_steps` of the series are the run itself; the rest is a margin of
+    `source_voltage_pu` is the voltage behind the source impedance, shape (steps,), same grid as the profiles. `utc_offset_s` says
+    what people's clocks show; tariffs and habits follow it. `run_steps` of the series are the run itself; the rest is a margin of
     at least one planning horizon, so that nothing ends abruptly at the end of the run.
     """
 

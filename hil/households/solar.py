@@ -1,10 +1,10 @@
 """What the sun and the clouds of one street allow its panels to give.
 
-Clear sky: Haurwitz (1945) global irradiance G = 1098 cos z exp(-0.059 / cos z) [W/m2] in the form of Reno, Hansen and Stein (Sandia
-report SAND2012-2389, eq. 15), with Cooper's (1969) declination; transposed to the panels with a constant clear-sky diffuse part and
-an isotropic sky. Clouds: an alternating renewal process of clear and shaded spells that passes over all houses of the street, each a few
-seconds later than the one before, and is smoothed over the time in which a shadow edge crosses an array.
-It is the bench's own model: the edge's forecaster has a different one and must learn the difference.
+Clear sky: Haurwitz (1945) global irradiance G = 1098 cos z exp(-0.059 / cos z) [W/m2] in the form of Reno, Hansen and Stein
+(Sandia report SAND2012-2389, eq. 15), with Cooper's (1969) declination; transposed to the panels with a constant clear-sky
+diffuse part and an isotropic sky. Clouds: an alternating renewal process of clear and shaded spells that passes over all houses
+of the street, each a few seconds later than the one before, and is smoothed over the time in which a shadow edge crosses an
+array. It is the bench's own model: the edge's forecaster has a different one and must learn the difference.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def clear_sky_power_w(times_s: Floats, panels: Panels, latitude_deg: float, long
     # Near the horizon the ratio of cosines explodes while the beam has gone; 5 bounds it at about 11 degrees of elevation.
     beam = (1.0 - DIFFUSE_FRACTION) * global_w_m2 * np.clip(incidence / np.maximum(cosine, 0.2), 0.0, 5.0)
     diffuse = DIFFUSE_FRACTION * global_w_m2 * (1.0 + np.cos(tilt)) / 2.0
-    return panels.rated_w * panels.dc_ratio * PERFORMANCE_RATIO * (beam + diffuse) / 1000.0
+    return np.asarray(panels.rated_w * panels.dc_ratio * PERFORMANCE_RATIO * (beam + diffuse) / 1000.0)
 
 
 class CloudField:
@@ -89,7 +89,7 @@ class CloudField:
         margin_s = max(SHADOW_EDGE_S - step_s, 0.0) / 2.0
         first, last = times_s - lag_s - margin_s, times_s - lag_s + step_s + margin_s
         passed = np.interp(last, self._edges_s, self._passed_s) - np.interp(first, self._edges_s, self._passed_s)
-        return passed / (last - first)
+        return np.asarray(passed / (last - first))
 
 
 def available_power_w(
@@ -102,7 +102,7 @@ def available_power_w(
     longitude_deg: float,
 ) -> npt.NDArray[np.float32]:
     """AC power that the inverter could give, mean over each step, shape (steps,), between 0 and `panels.rated_w`."""
-    times_s = start_s + step_s * np.arange(steps)
+    times_s = start_s + step_s * np.arange(steps, dtype=np.float64)
     clear_w = clear_sky_power_w(times_s + step_s / 2.0, panels, latitude_deg, longitude_deg)
     power_w = clear_w * clouds.share(times_s, step_s, panels.lag_s)
     return np.clip(power_w, 0.0, panels.rated_w).astype(np.float32)

@@ -1,9 +1,9 @@
 """The 30 homes of the `street` scenario: who has what, and what happens on any day, drawn from a seed.
 
-The fleet is fixed (the table below is the street); weather, people and cars are drawn for each local day from (seed, purpose, home, day),
-so that a day is the same whichever window of time is asked for and at whichever step. `street_day` is the one public thing.
-Calibrated against the real Victorian homes of `vic_homes99_30min_wh_1day.csv` (mean 9.4 kWh a day, highest from 18:00 to 19:30, load
-factor of the sum 0.59): see `tests/hil/households/test_street.py`.
+The fleet is fixed (the table below is the street); weather, people and cars are drawn for each local day from (seed, purpose,
+home, day), so that a day is the same whichever window of time is asked for and at whichever step. `street_day` is the one public
+thing. Calibrated against the real Victorian homes of `vic_homes99_30min_wh_1day.csv` (mean 9.4 kWh a day, highest from 18:00 to
+19:30, load factor of the sum 0.59): see `tests/hil/households/test_street.py`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def street_day(
 ) -> NeighbourhoodDay:
     """The street over [start_s, start_s + run_s + margin_s), with `history_days` of meter history before it (0: none).
 
-    `sky` is imposed on the days of the run itself, so that the scenario is about the day it was chosen for; None draws it as well.
+    `sky` is imposed on the days of the run itself, so that the scenario is about the day it was chosen for; None draws it as
+    well.
     """
     run_steps, steps = round(run_s / step_s), round((run_s + margin_s) / step_s)
     draw = _Draw(seed=seed, utc_offset_s=utc_offset_s, run_from_s=start_s, run_until_s=start_s + run_s, sky=sky)
@@ -160,12 +161,10 @@ class _Draw(msgspec.Struct, frozen=True, kw_only=True):
         warmth_c = float(np.clip(rng.normal(0.0, 3.5), -6.0, 8.0))
         if self.run_from_s < midnight_s + DAY_S and midnight_s < self.run_until_s and self.sky is not None:
             sky, warmth_c = self.sky, min(warmth_c, 1.5)
-        times_s = midnight_s + np.arange(288) * 300.0
+        times_s = midnight_s + 300.0 * np.arange(288, dtype=np.float64)
         light = np.flatnonzero(sun_direction(times_s, LATITUDE_DEG, LONGITUDE_DEG)[2] > 0.0) * 300.0
         mean_c = 14.8 + 5.2 * season + warmth_c - (1.5 if sky == "overcast" else 0.0)
-        weather = DayWeather(
-            minimum_c=mean_c - 5.0, maximum_c=mean_c + 6.0, sunrise_s=float(light[0]), sunset_s=float(light[-1])
-        )
+        weather = DayWeather(minimum_c=mean_c - 5.0, maximum_c=mean_c + 6.0, sunrise_s=float(light[0]), sunset_s=float(light[-1]))
         return weather, sky
 
 

@@ -1,8 +1,9 @@
-"""Is the street worth coordinating? `python -m hil.households.street_check` answers with crude behaviours, without any controller.
+"""Is the street worth coordinating? `python -m hil.households.street_check` answers with crude behaviours, without any
+controller.
 
-Five days on the same feeder with the plant's own power flow: P1 load alone; all load alone; every home for itself, at full power from the
-opening of the cheap window; the same spread evenly over that window; and the first of the two held inside one static envelope per home.
-The scenario is sound if only the middle two break a limit.
+Five days on the same feeder with the plant's own power flow: P1 load alone; all load alone; every home for itself, at full power
+from the opening of the cheap window; the same spread evenly over that window; and the first of the two held inside one static
+envelope per home. The scenario is sound if only the middle two break a limit.
 """
 
 from __future__ import annotations
@@ -95,9 +96,7 @@ def _spend(power_w: Floats, energy_wh: float, step_s: float) -> Floats:
     return np.where(used_wh <= energy_wh, power_w, 0.0)
 
 
-def _run(
-    plant: Plant, day: NeighbourhoodDay, behaviour: str, net_import_w: Floats, curtailed_wh: float = 0.0
-) -> DayOnTheFeeder:
+def _run(plant: Plant, day: NeighbourhoodDay, behaviour: str, net_import_w: Floats, curtailed_wh: float = 0.0) -> DayOnTheFeeder:
     reactive = _stack(day, "load_var")
     steps = net_import_w.shape[1]
     highest, lowest, transformer, line = np.empty((4, steps))
@@ -128,23 +127,16 @@ def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     rows = check_street(street_day(options.seed, step_s=options.step, history_days=0))
     sound = [row.legal for row in rows] == [True, True, False, False, True]
     if options.json:
-        out.write(
-            json.dumps({"seed": options.seed, "sound": sound, "rows": [msgspec.to_builtins(row) for row in rows]})
-            + "\n"
-        )
+        out.write(json.dumps({"seed": options.seed, "sound": sound, "rows": [msgspec.to_builtins(row) for row in rows]}) + "\n")
     else:
-        out.write(
-            f"{'behaviour':28}{'V min':>8}{'V max':>8}{'min <216':>10}{'min >253':>10}{'trafo':>8}{'min >1':>8}{'line':>7}\n"
-        )
+        out.write(f"{'behaviour':28}{'V min':>8}{'V max':>8}{'min <216':>10}{'min >253':>10}{'trafo':>8}{'min >1':>8}{'line':>7}\n")
         for row in rows:
             out.write(
                 f"{row.behaviour:28}{row.lowest_v:8.1f}{row.highest_v:8.1f}{row.under_voltage_minutes:10.0f}"
                 f"{row.over_voltage_minutes:10.0f}{row.transformer_peak_frac:8.2f}{row.transformer_overload_minutes:8.0f}"
                 f"{row.line_peak_frac:7.2f}\n"
             )
-        out.write(
-            "sound\n" if sound else "not sound: a day without coordination must break a limit, the others must not\n"
-        )
+        out.write("sound\n" if sound else "not sound: a day without coordination must break a limit, the others must not\n")
     return 0 if sound else 1
 
 

@@ -2,13 +2,13 @@
 
 Prices are in Australian dollars per kWh (the one place where energy is not in Wh). Sources:
 
-* `VIC_MOMENTUM_2019`, `VIC_AGL_2019`: Momentum Energy and AGL offers for Victoria of November 2018, CitiPower area, as transcribed by
-  UNSW-CEEM/Bill_Calculator (MIT), `AllTariffs_Retail.json` entries TR0030 and TR0031.
-* `STREET_EV_NIGHT`: Victorian network windows since August 2021 (peak 15:00 to 21:00 every day, everything else off-peak; Energy Locals,
-  "Victoria Time Of Use Changes") with the 00:00 to 04:00 vehicle window that Powershop offered in Victoria (wattever.com.au, "Where are
-  the daytime saver EV plans", 2023). The windows are real, the prices our round figures; 12 c was the minimum feed-in price of 2019-20, which
-  lies above the price of the night window, as it does in `VIC_MOMENTUM_2019`: every optimiser of a single bill fills its
-  battery at night, at the same hours as all others, and exports the whole of its PV at noon.
+* `VIC_MOMENTUM_2019`, `VIC_AGL_2019`: Momentum Energy and AGL offers for Victoria of November 2018, CitiPower area, as
+  transcribed by UNSW-CEEM/Bill_Calculator (MIT), `AllTariffs_Retail.json` entries TR0030 and TR0031.
+* `STREET_EV_NIGHT`: Victorian network windows since August 2021 (peak 15:00 to 21:00 every day, everything else off-peak; Energy
+  Locals, "Victoria Time Of Use Changes") with the 00:00 to 04:00 vehicle window that Powershop offered in Victoria
+  (wattever.com.au, "Where are the daytime saver EV plans", 2023). The windows are real, the prices our round figures; 12 c was
+  the minimum feed-in price of 2019-20, which lies above the price of the night window, as it does in `VIC_MOMENTUM_2019`: every
+  optimiser of a single bill fills its battery at night, at the same hours as all others, and exports the whole of its PV at noon.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """The feeder of the `street` scenario: how its tables were made. Run `python -m hil.networks.street` to write them again.
 
-30 customers (27 on one phase, 3 on three) on three branches of about 200 m of four-wire low-voltage aerial bundled cable behind one
+30 customers (27 on one phase, 3 on three) on three branches of about 200 m of four-wire low-voltage aerial bundled cable behind
+one
 22 kV/433 V Dyn11 pole transformer. The street is invented; its parts are real:
 
-* Mains: LV ABC 4 x 95 mm2 to AS/NZS 3560.1, maximum DC resistance 0.320 ohm/km at 20 C, 19 strands (conductor 11.4 mm, core 15.0 mm);
-  services: ABC 2 x 25 mm2, 1.20 ohm/km (conductor 5.9 mm, core 8.7 mm). Resistances are taken to 50 C with 0.00403 per K.
-  The neutral is a fourth core of the same size and carries the whole return current: no relief through earth (the cautious reading of
-  a multiple-earthed neutral). With self reactance from geometric mean distances, x = 0.0628 ln(D / GMR) ohm/km at 50 Hz,
-  GMR = 0.758 r (19 strands) or 0.726 r (7 strands), eliminating the neutral gives per phase  z_self = 2 r + j 2 x  and  z_mut = r + j x,
-  that is z1 = r + jx and z0 = 4 z1.
-* Transformer: 160 kVA, impedance 4 %, load loss 1.55 %, no-load loss 0.25 % (the class of AS 2374.1.2), fixed tap 1.025 on the high
-  side: 433 V / 1.025 leaves 244 V at no load, the usual Australian setting that dates from the years before rooftop PV.
+* Mains: LV ABC 4 x 95 mm2 to AS/NZS 3560.1, maximum DC resistance 0.320 ohm/km at 20 C, 19 strands (conductor 11.4 mm, core 15.0
+  mm); services: ABC 2 x 25 mm2, 1.20 ohm/km (conductor 5.9 mm, core 8.7 mm). Resistances are taken to 50 C with 0.00403 per K.
+  The neutral is a fourth core of the same size and carries the whole return current: no relief through earth (the cautious
+  reading of a multiple-earthed neutral). With self reactance from geometric mean distances, x = 0.0628 ln(D / GMR) ohm/km at 50
+  Hz, GMR = 0.758 r (19 strands) or 0.726 r (7 strands), eliminating the neutral gives per phase  z_self = 2 r + j 2 x  and  z_mut
+  = r + j x, that is z1 = r + jx and z0 = 4 z1.
+* Transformer: 160 kVA, impedance 4 %, load loss 1.55 %, no-load loss 0.25 % (the class of AS 2374.1.2), fixed tap 1.025 on the
+  high side: 433 V / 1.025 leaves 244 V at no load, the usual Australian setting that dates from the years before rooftop PV.
 * Source: 22 kV with a fault level of 90 MVA (R/X 0.5), a rural-fringe zone substation some kilometres away.
 
 Limits: AS 60038, 230 V +10 % / -6 %: 253 V and 216 V at every connection point; 160 kVA; 215 A per core.
@@ -46,9 +47,7 @@ class Cable(msgspec.Struct, frozen=True, kw_only=True):
         """Of one core at 50 C; the mean distance is that of neighbours in a square bundle of four or of the two of a service."""
         distance_mm = self.core_mm * (math.sqrt(2.0) ** (1.0 / 3.0) if cores == 4 else 1.0)
         gmr_mm = self.gmr_ratio * self.conductor_mm / 2.0
-        return complex(
-            self.dc_ohm_per_km * (1.0 + 0.00403 * 30.0), 2.0 * math.pi * 50.0 * 2e-4 * math.log(distance_mm / gmr_mm)
-        )
+        return complex(self.dc_ohm_per_km * (1.0 + 0.00403 * 30.0), 2.0 * math.pi * 50.0 * 2e-4 * math.log(distance_mm / gmr_mm))
 
 
 MAINS = Cable(dc_ohm_per_km=0.320, conductor_mm=11.4, core_mm=15.0, gmr_ratio=0.758, rated_a=215.0)
@@ -125,9 +124,7 @@ def _digits(value: float) -> float:
 def _buses() -> list[dict[str, object]]:
     rows: list[dict[str, object]] = [{"bus": "street_mv", "kv_ln": 12.701706, "nodes": "1.2.3"}]
     rows += [{"bus": f"street_{name}", "kv_ln": 0.23, "nodes": "1.2.3"} for name in ["lv", *_poles()]]
-    rows += [
-        {"bus": f"street_{customer.name}", "kv_ln": 0.23, "nodes": _dotted(customer.phases)} for customer in CUSTOMERS
-    ]
+    rows += [{"bus": f"street_{customer.name}", "kv_ln": 0.23, "nodes": _dotted(customer.phases)} for customer in CUSTOMERS]
     return rows
 
 
@@ -151,9 +148,7 @@ def _lines() -> list[dict[str, object]]:
     return rows
 
 
-def _line(
-    name: str, from_bus: str, to_bus: str, phases: tuple[int, ...], cable: Cable, length_m: float
-) -> dict[str, object]:
+def _line(name: str, from_bus: str, to_bus: str, phases: tuple[int, ...], cable: Cable, length_m: float) -> dict[str, object]:
     core_ohm = cable.core_impedance_ohm_per_km(4 if len(phases) == 3 else 2) * length_m / 1000.0
     three = len(phases) == 3
     return {
