@@ -49,8 +49,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 class Setpoint(msgspec.Struct, frozen=True, kw_only=True):
     """What the edge asks of one device until the next cycle, and what the device shall do by itself if no further one arrives.
 
-    PV: `limit_w` is the magnitude of generation allowed, `None` leaves it uncurtailed. BATTERY: `power_w` is signed, positive charges.
-    EV_CHARGER and LOAD: `limit_w` is the largest draw. `revert_power_w` or `revert_limit_w` takes the place of the setpoint
+    PV: `limit_w` is the magnitude of generation allowed, `None` leaves it uncurtailed. BATTERY: `power_w` is signed, positive
+    charges. EV_CHARGER and LOAD: `limit_w` is the largest draw. `revert_power_w` or `revert_limit_w` takes the place of the setpoint
     `revert_after_s` after the last write, by the device's own timer, where the device can do that.
     """
 
@@ -77,8 +77,8 @@ class WriteOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     WRITTEN: registers were written (and read back where `verified`). UNCHANGED: the device holds the setpoint already.
     BUDGET_SPENT: the write budget that protects the device's flash refused a change that was not urgent. NOT_SUPPORTED: the device
-    has no such control. `foreign_master` is set when the device holds a setpoint that the edge did not write: somebody else commands
-    it too. `reverts` is false when the device cannot fall back to `revert_*` by itself; `detail` says why.
+    has no such control. `foreign_master` is set when the device holds a setpoint that the edge did not write: somebody else
+    commands it too. `reverts` is false when the device cannot fall back to `revert_*` by itself; `detail` says why.
     """
 
     name: str
