@@ -118,7 +118,8 @@ def _load_feeder(tables: TableFolder) -> Network:
     for branch in wrong:
         names[branch.id].refuse("phases_to", "phase-conflict", "connects different phases than another path to the bus does")
     lines = tuple(_line(row, branch, labels) for row, branch in zip(line_rows, ends, strict=True))
-    buses = tuple(_feeder_bus(row, labels) for row in tables.rows("buses.csv", ("bus", "kv_ln", "nodes")))
+    stated_ln_v = {row.text("bus"): row.number("kv_ll") * 1e3 / math.sqrt(3.0) for row in source_rows}
+    buses = tuple(_feeder_bus(row, labels, stated_ln_v) for row in tables.rows("buses.csv", ("bus", "kv_ln", "nodes")))
     connections = tuple(_load(row, labels) for row in tables.rows("loads.csv", LOAD_COLUMNS))
     frequency_hz = source_rows[0].number("base_freq_hz") if source_rows else 50.0
     tables.raise_if_bad(f"{tables.folder} cannot be read")
@@ -201,9 +202,15 @@ def _line(row: Row, ends: LocalBranch, labels: dict[str, dict[int, int]]) -> Lin
     )
 
 
-def _feeder_bus(row: Row, labels: dict[str, dict[int, int]]) -> Bus:
+def _feeder_bus(row: Row, labels: dict[str, dict[int, int]], stated_ln_v: dict[str, float]) -> Bus:
+    """The source states the nominal voltage of its own bus; buses.csv holds what OpenDSS guessed, 22 kV at an 11 kV source."""
     bus = row.text("bus")
-    return Bus(id=bus, nominal_ln_v=row.number("kv_ln") * 1e3, phases=relabel(row.phases("nodes"), labels.get(bus)))
+    nominal_ln_v = row.number("kv_ln") * 1e3
+    return Bus(
+        id=bus,
+        nominal_ln_v=stated_ln_v.get(bus, nominal_ln_v),
+        phases=relabel(row.phases("nodes"), labels.get(bus)),
+    )
 
 
 def _load(row: Row, labels: dict[str, dict[int, int]]) -> Connection:

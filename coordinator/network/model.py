@@ -79,6 +79,7 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True):
 
     The short-circuit impedance r_frac + j x_frac is in per unit of `rated_va` and the rated voltages *times their tap factors*, and is
     the sum of both windings. A tap factor multiplies the turns of its winding: `from_tap_frac` 1.025 lowers the secondary voltage by 2.4 %.
+    The no-load loss and magnetising current are drawn by an admittance at the low-voltage terminals, and are stated at rated voltage.
     `vector_group` is an IEC 60076-1 name, for example Dyn1 (high voltage leads low voltage by 30 degrees) or YNyn0.
     """
 
@@ -106,6 +107,11 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True):
     def turns_ratio(self) -> float:
         """Line-to-line voltage ratio from/to at the present taps, without load."""
         return self.from_ll_v * self.from_tap_frac / (self.to_ll_v * self.to_tap_frac)
+
+    def no_load_siemens(self) -> complex:
+        """Admittance of each phase to neutral that the no-load branch puts on the low-voltage terminals."""
+        rated_square_v = (self.to_ll_v * self.to_tap_frac) ** 2
+        return complex(self.no_load_w, -self.magnetising_frac * self.rated_va) / rated_square_v
 
     def impedance_to_side_ohm(self) -> complex:
         """Short-circuit impedance of one phase seen from the low-voltage side at the present tap."""

@@ -6,13 +6,16 @@ Choices that matter:
   power-grid-model's own source knows one X/R ratio for both sequences.
 * Lines of unbalanced networks are `asym_line`s by their phase matrices. A line with fewer than three phases is filled up with uncoupled
   phases of the same impedance; nothing draws current there, so the real phases are exact and the filled ones are masked in the results.
-* Taps are in the rated voltages (see `Transformer`), and the no-load loss is a shunt of the transformer.
-* A constant admittance is a constant-impedance load, which unlike power-grid-model's shunt may be on one phase only.
+* Taps are in the rated voltages (see `Transformer`).
+* power-grid-model wants exactly equal rated voltages along lines, so each galvanic island takes the rating of its first bus.
+* A constant admittance (shunts, and the no-load branch that `Transformer` puts on the low-voltage terminals) is a constant-impedance
+  load, which unlike power-grid-model's shunt may be on one phase only.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from power_grid_model import LoadGenType, WindingType, initialize_array
 
-from coordinator.network.model import Line, Matrix, Network, Transformer
+from coordinator.network.model import THREE_PHASES, ComplexArray, Line, Matrix, Network, Transformer
+from coordinator.network.topology import DisjointSets
+from coordinator.powerflow.result import per_phase
 
 INFINITE_SK_VA = 1e20
 WINDINGS = {"D": WindingType.delta, "YN": WindingType.wye_n}
@@ -33,6 +38,8 @@ class PgmInput(msgspec.Struct, frozen=True, kw_only=True):
 
     data: InputData
     source_id: int
+    source_behind_line: bool
+    rated_ln_v: NDArray[np.float64]
     connection_ids: NDArray[np.int32]
 
 
@@ -42,8 +49,9 @@ def build_input(network: Network) -> PgmInput:
     first_line = buses + 1
     first_transformer = first_line + lines
     first_load = first_transformer + transformers
-    source_id = first_load + len(network.connections) + len(network.shunts)
-    data: InputData = {"node": _nodes(network), "source": _source(network, source_id)}
+    source_id = first_load + len(network.connections) + len(network.shunts) + transformers
+    rated_ln_v = _island_ratings(network)
+    data: InputData = {"node": _nodes(network, rated_ln_v), "source": _source(network, source_id, rated_ln_v)}
     source_line = _source_line(network, source_id + 1)
     own = _balanced_lines(network, first_line) if network.is_balanced else _phase_lines(network, first_line)
     if network.is_balanced:
@@ -54,39 +62,42 @@ def build_input(network: Network) -> PgmInput:
     if transformers:
         data["transformer"] = _transformers(network, first_transformer)
     component = "sym_load" if network.is_balanced else "asym_load"
-    if network.connections or network.shunts:
-        data[component] = _loads(network, component, first_load)
+    if source_id > first_load:
+        data[component] = _loads(network, component, first_load, rated_ln_v)
     return PgmInput(
         data=data,
         source_id=source_id,
+        source_behind_line=_has_impedance(network),
+        rated_ln_v=rated_ln_v,
         connection_ids=np.arange(first_load, first_load + len(network.connections), dtype=np.int32),
     )
 
 
-def per_phase(network: Network, power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Split (..., connections) totals equally over each connection's phases: (..., connections, 3)."""
-    share = np.zeros((len(network.connections), 3))
-    for row, connection in enumerate(network.connections):
-        share[row, [phase - 1 for phase in connection.phases]] = 1.0 / len(connection.phases)
-    return power[..., None] * share
+def _island_ratings(network: Network) -> NDArray[np.float64]:
+    islands: DisjointSets[str] = DisjointSets()
+    for line in network.lines:
+        islands.join(line.from_bus, line.to_bus)
+    ratings: dict[str, float] = {}
+    return np.array([ratings.setdefault(islands.find(bus.id), bus.nominal_ln_v) for bus in network.buses], dtype=np.float64)
 
 
-def _nodes(network: Network) -> NDArray[Any]:
+def _nodes(network: Network, rated_ln_v: NDArray[np.float64]) -> NDArray[Any]:
     nodes = initialize_array("input", "node", len(network.buses) + 1)
     nodes["id"] = np.arange(len(network.buses) + 1)
     source_bus = network.bus_index[network.source.bus]
-    nodes["u_rated"][:-1] = network.nominal_ln_v * math.sqrt(3.0)
+    nodes["u_rated"][:-1] = rated_ln_v * math.sqrt(3.0)
     nodes["u_rated"][-1] = nodes["u_rated"][source_bus]
     return nodes
 
 
-def _source(network: Network, source_id: int) -> NDArray[Any]:
+def _source(network: Network, source_id: int, rated_ln_v: NDArray[np.float64]) -> NDArray[Any]:
     source = initialize_array("input", "source", 1)
+    bus = network.bus_index[network.source.bus]
     behind = _has_impedance(network)
     source["id"] = source_id
-    source["node"] = len(network.buses) if behind else network.bus_index[network.source.bus]
+    source["node"] = len(network.buses) if behind else bus
     source["status"] = 1
-    source["u_ref"] = network.source.voltage_pu
+    source["u_ref"] = network.source.voltage_pu * network.nominal_ln_v[bus] / rated_ln_v[bus]
     source["u_ref_angle"] = network.source.angle_rad
     source["sk"] = INFINITE_SK_VA
     return source
@@ -162,8 +173,7 @@ def _transformers(network: Network, first_id: int) -> NDArray[Any]:
     table["sn"] = [item.rated_va for item in items]
     table["uk"] = [math.hypot(item.r_frac, item.x_frac) for item in items]
     table["pk"] = [item.r_frac * item.rated_va for item in items]
-    table["p0"] = [item.no_load_w for item in items]
-    table["i0"] = [math.hypot(item.magnetising_frac, item.no_load_w / item.rated_va) for item in items]
+    table["p0"], table["i0"] = 0.0, 0.0
     table["winding_from"] = [WINDINGS["D" if item.vector_group.startswith("D") else "YN"] for item in items]
     table["winding_to"] = WindingType.wye_n
     table["clock"] = [item.clock for item in items]
@@ -174,25 +184,32 @@ def _transformers(network: Network, first_id: int) -> NDArray[Any]:
     return table
 
 
-def _loads(network: Network, component: str, first_id: int) -> NDArray[Any]:
+def _loads(network: Network, component: str, first_id: int, rated_ln_v: NDArray[np.float64]) -> NDArray[Any]:
+    admittances = [*_shunt_admittances(network), *_no_load_admittances(network)]
     count = len(network.connections)
-    loads = initialize_array("input", component, count + len(network.shunts))
+    loads = initialize_array("input", component, count + len(admittances))
     loads["id"] = np.arange(first_id, first_id + len(loads))
-    loads["node"] = [network.bus_index[item.bus] for item in (*network.connections, *network.shunts)]
+    loads["node"] = [*(network.bus_index[item.bus] for item in network.connections), *(bus for bus, _ in admittances)]
     loads["status"] = 1
     loads["type"][:count] = LoadGenType.const_power
     loads["type"][count:] = LoadGenType.const_impedance
     p_w, q_var = network.base_power_w(), network.base_reactive_var()
-    if network.is_balanced:
-        loads["p_specified"][:count], loads["q_specified"][:count] = p_w, q_var
-    else:
-        loads["p_specified"][:count], loads["q_specified"][:count] = per_phase(network, p_w), per_phase(network, q_var)
-    for row, shunt in enumerate(network.shunts, start=count):
-        square_v = network.nominal_ln_v[network.bus_index[shunt.bus]] ** 2
-        if network.is_balanced:
-            loads["p_specified"][row], loads["q_specified"][row] = 3 * shunt.g_siemens * square_v, -3 * shunt.b_siemens * square_v
-        else:
-            here = np.isin((1, 2, 3), shunt.phases)
-            loads["p_specified"][row] = np.where(here, shunt.g_siemens * square_v, 0.0)
-            loads["q_specified"][row] = np.where(here, -shunt.b_siemens * square_v, 0.0)
+    if not network.is_balanced:
+        p_w, q_var = per_phase(network, p_w), per_phase(network, q_var)
+    loads["p_specified"][:count], loads["q_specified"][:count] = p_w, q_var
+    for row, (bus, phase_siemens) in enumerate(admittances, start=count):
+        power = np.conj(phase_siemens) * rated_ln_v[bus] ** 2
+        loads["p_specified"][row] = power.real.sum() if network.is_balanced else power.real
+        loads["q_specified"][row] = power.imag.sum() if network.is_balanced else power.imag
     return loads
+
+
+def _shunt_admittances(network: Network) -> Iterator[tuple[int, ComplexArray]]:
+    for shunt in network.shunts:
+        yield network.bus_index[shunt.bus], np.isin(THREE_PHASES, shunt.phases) * complex(shunt.g_siemens, shunt.b_siemens)
+
+
+def _no_load_admittances(network: Network) -> Iterator[tuple[int, ComplexArray]]:
+    """One per transformer, also where it is zero, so that positions stay those of the network."""
+    for item in network.transformers:
+        yield network.bus_index[item.to_bus], np.full(3, item.no_load_siemens() if item.in_service else 0.0)

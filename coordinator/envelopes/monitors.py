@@ -1,0 +1,205 @@
+"""The quantities that a feeder's limits speak of, and how they move with every connection.
+
+A *quantity* is a node-phase voltage (per unit), a conductor's share of its ampacity, or a transformer's share of its rating at one side. A
+*row* is a signed limit on a quantity with a direction from which its worst corner is searched: high and low voltage; and for every current
+and transformer twice, once from the side where the feeder imports and once from where it exports, because a magnitude has a worst corner on
+either side of zero.
+
+Nodes without connection, branching or end are left to the final check by the full power flow: on a stretch without connections the phasor
+runs along a straight line between its ends, so its magnitude cannot exceed the larger end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.envelopes.values import Limits
+from coordinator.powerflow.radial import BoolArray, ComplexArray, FloatArray, IntArray, RadialFeeder
+from coordinator.powerflow.radial_reduced import PointState, ReducedFeeder, magnitude_slope
+from coordinator.powerflow.radial_tree import ROOT
+
+# The phase currents of two conductors are the same quantity if their maps differ by less than this share (line charging).
+SAME_CURRENT = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitors:
+    """Linear maps of the quantities. Voltages: |v|/nominal. Currents: |i|/ampacity. Transformer sides: |sum over phases v conj(i)|/rating.
+
+    `names` labels every quantity; `quantity` (rows,), `sign` and `bound` define the rows: excess = sign * quantity - bound <= 0;
+    `starts_high` says whether a row's search starts with everybody importing.
+    """
+
+    reduced: ReducedFeeder
+    voltage: tuple[ComplexArray, ComplexArray]
+    nominal_v: FloatArray
+    current: tuple[ComplexArray, ComplexArray]
+    ampacity_a: FloatArray
+    side_voltage: tuple[ComplexArray, ComplexArray]
+    side_current: tuple[ComplexArray, ComplexArray]
+    rating_va: FloatArray
+    names: tuple[str, ...]
+    quantity: IntArray
+    sign: FloatArray
+    bound: FloatArray
+    starts_high: BoolArray
+
+    def values(self, state: PointState) -> FloatArray:
+        """Every quantity (quantities, snapshots)."""
+        drawn = state.current_a
+        volts = np.abs(_map(self.voltage, drawn)) / self.nominal_v[:, None]
+        amps = np.abs(_map(self.current, drawn)) / self.ampacity_a[:, None]
+        power = np.abs(self._side_power(drawn)) / self.rating_va[:, None]
+        return np.concatenate([volts, amps, power])
+
+    def excess(self, values: FloatArray) -> FloatArray:
+        """How far each row (rows, snapshots) is beyond its limit; negative is legal."""
+        return np.asarray(self.sign[:, None] * values[self.quantity] - self.bound[:, None])
+
+    def slopes(self, rows: IntArray, drawn_a: ComplexArray, change: ComplexArray) -> FloatArray:
+        """Derivative of the excess of some rows (k, movers) at point currents (P,) that move by `change` (P, movers)."""
+        quantity = self.quantity[rows]
+        volts, amps = self.nominal_v.size, self.ampacity_a.size
+        slope = np.zeros((rows.size, change.shape[1]))
+        for first, size, maps, scale in (
+            (0, volts, self.voltage, self.nominal_v),
+            (volts, amps, self.current, self.ampacity_a),
+        ):
+            here = (quantity >= first) & (quantity < first + size)
+            if np.any(here):
+                chosen = quantity[here] - first
+                unique, back = np.unique(chosen, return_inverse=True)
+                matrix, base = maps[0][unique], maps[1][unique]
+                slope[here] = (magnitude_slope(base + matrix @ drawn_a, matrix @ change) / scale[unique, None])[back]
+        here = quantity >= volts + amps
+        if np.any(here):
+            slope[here] = self._side_slopes(drawn_a, change)[quantity[here] - volts - amps]
+        return np.asarray(self.sign[rows][:, None] * slope)
+
+    def _side_power(self, drawn_a: ComplexArray) -> ComplexArray:
+        sides, m, _ = self.side_voltage[0].shape
+        volts = np.tensordot(self.side_voltage[0], drawn_a, axes=1) + self.side_voltage[1][:, :, None]
+        amps = np.tensordot(self.side_current[0], drawn_a, axes=1) + self.side_current[1][:, :, None]
+        return np.asarray(self.reduced.feeder.conductors * np.sum(volts * np.conj(amps), axis=1)).reshape(sides, -1)
+
+    def _side_slopes(self, drawn_a: ComplexArray, change: ComplexArray) -> FloatArray:
+        volts = self.side_voltage[0] @ drawn_a + self.side_voltage[1]
+        amps = self.side_current[0] @ drawn_a + self.side_current[1]
+        moved = np.sum((self.side_voltage[0] @ change) * np.conj(amps)[:, :, None], axis=1)
+        moved = moved + np.sum(volts[:, :, None] * np.conj(self.side_current[0] @ change), axis=1)
+        conductors = self.reduced.feeder.conductors
+        power = conductors * np.sum(volts * np.conj(amps), axis=1)
+        return magnitude_slope(power, conductors * moved) / self.rating_va[:, None]
+
+
+def build_monitors(reduced: ReducedFeeder, limits: Limits) -> Monitors:
+    """Collect the quantities of a feeder under these limits."""
+    feeder = reduced.feeder
+    nodes, phases = _voltage_slots(feeder)
+    carriers, carrier_phases, ampacity = _current_slots(reduced, limits)
+    side_voltage, side_current, rating, side_names = _transformer_sides(reduced, limits)
+    volts, amps, sides = nodes.size, carriers.size, rating.size
+    network = feeder.network
+    vmin = network.vmin_pu if limits.vmin_pu is None else limits.vmin_pu
+    vmax = network.vmax_pu if limits.vmax_pu is None else limits.vmax_pu
+    magnitudes = np.arange(volts, volts + amps + sides)
+    names = [f"voltage at bus {_bus(feeder, node)}{_phase(feeder, phase)}" for node, phase in zip(nodes, phases, strict=True)]
+    names += [
+        f"current in line {network.lines[feeder.tree.line_of_node[node]].id}{_phase(feeder, phase)}"
+        for node, phase in zip(carriers, carrier_phases, strict=True)
+    ]
+    return Monitors(
+        reduced=reduced,
+        voltage=(reduced.voltage_map[nodes, phases], reduced.no_load_v[nodes, phases]),
+        nominal_v=feeder.nominal_v[nodes],
+        current=(reduced.current_map[carriers, carrier_phases], reduced.no_load_a[carriers, carrier_phases]),
+        ampacity_a=ampacity,
+        side_voltage=side_voltage,
+        side_current=side_current,
+        rating_va=rating,
+        names=(*names, *side_names),
+        quantity=np.concatenate([np.arange(volts), np.arange(volts), magnitudes, magnitudes]),
+        sign=np.concatenate([np.ones(volts), -np.ones(volts), np.ones(2 * magnitudes.size)]),
+        bound=np.concatenate([np.full(volts, vmax), np.full(volts, -vmin), np.ones(2 * magnitudes.size)]),
+        starts_high=np.concatenate([
+            np.zeros(volts, np.bool_), np.ones(volts, np.bool_), np.ones(magnitudes.size, np.bool_), np.zeros(magnitudes.size, np.bool_)
+        ]),
+    )
+
+
+def _map(maps: tuple[ComplexArray, ComplexArray], drawn_a: ComplexArray) -> ComplexArray:
+    return np.asarray(maps[0] @ drawn_a + maps[1][:, None])
+
+
+def _bus(feeder: RadialFeeder, node: int) -> str:
+    return feeder.network.buses[feeder.tree.bus_of_node[node]].id
+
+
+def _phase(feeder: RadialFeeder, phase: int) -> str:
+    return "" if feeder.phase_count == 1 else f" phase {phase + 1}"
+
+
+def _voltage_slots(feeder: RadialFeeder) -> tuple[IntArray, IntArray]:
+    """Node-phases that carry a connection, branch, end or start a zone."""
+    parent = feeder.tree.parent
+    children = np.bincount(parent[parent != ROOT], minlength=parent.size)
+    keep = children != 1
+    keep[feeder.points.slot // feeder.phase_count] = True
+    keep[[zone.first for zone in feeder.tree.zones]] = True
+    keep[[zone.attach for zone in feeder.tree.zones if zone.attach != ROOT]] = True
+    nodes, phases = np.nonzero(feeder.has_phase & keep[:, None])
+    return nodes, phases
+
+
+def _current_slots(reduced: ReducedFeeder, limits: Limits) -> tuple[IntArray, IntArray, FloatArray]:
+    """Rated conductors; of several that carry the same current, the one with the lowest ampacity."""
+    feeder = reduced.feeder
+    best: dict[tuple[int, bytes], tuple[float, int]] = {}
+    for node in np.flatnonzero(feeder.tree.line_of_node != ROOT) if limits.check_lines else ():
+        rated = feeder.network.lines[feeder.tree.line_of_node[node]].ampacity_a
+        for phase in np.flatnonzero(feeder.has_phase[node]) if rated is not None else ():
+            carried = reduced.current_map[node, phase]
+            if rated is None or not np.any(np.abs(carried) > SAME_CURRENT):
+                continue
+            key = (int(phase), np.round(carried / SAME_CURRENT).astype(np.complex64).tobytes())
+            best[key] = min(best.get(key, (np.inf, -1)), (rated * limits.line_rating_frac, int(node)))
+    chosen = sorted((node, key[0], rated) for key, (rated, node) in best.items())
+    return (
+        np.array([node for node, _, _ in chosen], dtype=np.int64),
+        np.array([phase for _, phase, _ in chosen], dtype=np.int64),
+        np.array([rated for _, _, rated in chosen], dtype=np.float64),
+    )
+
+
+def _transformer_sides(
+    reduced: ReducedFeeder, limits: Limits
+) -> tuple[tuple[ComplexArray, ComplexArray], tuple[ComplexArray, ComplexArray], FloatArray, list[str]]:
+    """Voltage and current maps of both sides of every transformer: (sides, m, P) and (sides, m)."""
+    feeder = reduced.feeder
+    m, points = feeder.phase_count, reduced.point_no_load_v.size
+    volts: list[tuple[ComplexArray, ComplexArray]] = []
+    amps: list[tuple[ComplexArray, ComplexArray]] = []
+    rating: list[float] = []
+    names: list[str] = []
+    for number, zone in enumerate(feeder.tree.zones):
+        if zone.transformer == ROOT or not limits.check_transformers:
+            continue
+        transformer = feeder.network.transformers[zone.transformer]
+        back = np.conj(feeder.transfer[number]).T
+        volts += [(reduced.voltage_map[node], reduced.no_load_v[node]) for node in (zone.attach, zone.first)]
+        amps += [
+            (back @ reduced.current_map[zone.first], back @ reduced.no_load_a[zone.first]),
+            (reduced.current_map[zone.first], reduced.no_load_a[zone.first]),
+        ]
+        rating += [transformer.rated_va * limits.transformer_rating_frac] * 2
+        names += [f"loading of transformer {transformer.id}"] * 2
+
+    def stack(parts: list[tuple[ComplexArray, ComplexArray]]) -> tuple[ComplexArray, ComplexArray]:
+        if not parts:
+            return np.zeros((0, m, points), dtype=np.complex128), np.zeros((0, m), dtype=np.complex128)
+        return np.stack([matrix for matrix, _ in parts]), np.stack([base for _, base in parts])
+
+    return stack(volts), stack(amps), np.array(rating), names
