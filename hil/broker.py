@@ -1,7 +1,7 @@
 """A real Mosquitto broker as a child process, with a generated configuration, on a free loopback port.
 
-Without TCP_NODELAY its answers wait for 40 ms timers; with persistence a restart keeps retained messages and sessions, as a broker in
-the field does. The child dies with its parent, also when the parent is killed.
+Without TCP_NODELAY its answers wait for 40 ms timers; with persistence a restart keeps retained messages and sessions, as a broker
+in the field does. The child dies with its parent, also when the parent is killed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Broker:
     def __init__(self, program: Path | None = None) -> None:
         found = find_mosquitto(program)
         if found is None:
-            raise BrokerError("no mosquitto found on PATH or in /usr/sbin; run `commonwatt-hil broker --install`, or give --mosquitto PATH")
+            raise BrokerError(
+                "no mosquitto on PATH or in /usr/sbin; run `commonwatt-hil broker --install`, or give --mosquitto PATH"
+            )
         self._program = found
         self._folder = Path(tempfile.mkdtemp(prefix="commonwatt-broker-"))
         self._child: subprocess.Popen[bytes] | None = None

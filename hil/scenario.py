@@ -2,8 +2,8 @@
 
 The sections mirror the bench: which network and homes, which day, how the time is stepped, what the coordinator is told, tariffs,
 faults, and the limits that the checkers watch. Paths are relative to the scenario file; `{data}` at their head stands for the
-folder of public data sets that `--data` names. Every number is bounded on both sides and relations are checked; nothing is corrected
-silently, and whatever is wrong is one line: file, what, expected, got, where.
+folder of public data sets that `--data` names. Every number is bounded on both sides and relations are checked; nothing is
+corrected silently, and whatever is wrong is one line: file, what, expected, got, where.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def _contradiction(scenario: Scenario) -> str | None:
         )
     for entry in scenario.faults.mix:
         if entry.shortest_s > entry.longest_s:
-            return f"faults.mix {entry.kind}: shortest_s ({entry.shortest_s}) exceeds longest_s ({entry.longest_s}) - at $.faults.mix"
+            return f"faults.mix {entry.kind}: shortest_s ({entry.shortest_s}) exceeds longest_s ({entry.longest_s}) - at $.faults"
     if (scenario.tariff.name is None) == (scenario.tariff.wholesale_week is None):
         return "tariff needs exactly one of name and wholesale_week - at $.tariff"
     if scenario.tariff.wholesale_week is not None and scenario.homes.folder is None:
