@@ -10,6 +10,7 @@ Every soft requirement is a slack inside an equality, so bounds and equalities a
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from edge.schedule.ladder import PriorityLadder
@@ -171,6 +172,39 @@ class Vectors:
             if state.end_min_soc_frac is not None:
                 self.l[last] = capacity_kwh * state.end_min_soc_frac
             self.b[(2 + index) * steps] = capacity_kwh * state.soc_frac
+
+    def lower_selling_price(self, inputs: ScheduleInputs) -> None:
+        """Let selling pay no more than buying costs, so that doing both at once cannot pay."""
+        self.q[self.structure.block["sold"]] = -np.minimum(inputs.sell_price_per_kwh, inputs.buy_price_per_kwh)
+
+    def fix_node_directions(self, x: Array, inputs: ScheduleInputs, where: npt.NDArray[np.bool_]) -> None:
+        """The true selling price again, and in the chosen intervals only the direction that net import has at `x`."""
+        block = self.structure.block
+        importing = x[block["net_import"]] >= 0.0
+        self.q[block["sold"]] = -inputs.sell_price_per_kwh
+        self.u[block["sold"]][where & importing] = 0.0
+        self.u[block["bought"]][where & ~importing] = 0.0
+
+    def fix_battery_directions(self, x: Array, threshold_kw: float) -> bool:
+        """Where `x` charges and discharges at once allow only the direction of the net power; tells whether that was anywhere."""
+        block, found = self.structure.block, False
+        for index in range(len(self.structure.household.batteries)):
+            charge, discharge = block[f"charge_{index}"], block[f"discharge_{index}"]
+            both = np.minimum(x[charge], x[discharge]) > threshold_kw
+            if bool(both.any()):
+                found = True
+                charging = x[charge] >= x[discharge]
+                self.u[discharge][both & charging] = 0.0
+                self.u[charge][both & ~charging] = 0.0
+        return found
+
+    def quadratic(self) -> sp.csc_matrix:
+        """P with its whole diagonal stored, zeros too: a solver that is updated must find the entries that it was set up with.
+
+        (PIQP 0.6 only prints "P nonzeros missmatch" otherwise and goes on with the old problem.)
+        """
+        count = self.structure.variables
+        return sp.csc_matrix((self.diagonal, np.arange(count), np.arange(count + 1)), shape=(count, count))
 
     def objective(self, x: Array) -> float:
         """The objective of the specification at `x`, per hour."""

@@ -94,7 +94,8 @@ class Household(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def flexible_names(self) -> tuple[str, ...]:
         """Priority 3, in the order of every `flexible_*` array."""
-        return tuple(load.name for load in (*self.vehicles, *self.tanks, *self.appliances))
+        names = [vehicle.name for vehicle in self.vehicles] + [tank.name for tank in self.tanks]
+        return tuple(names + [appliance.name for appliance in self.appliances])
 
     @cached_property
     def flexible_max_w(self) -> float:

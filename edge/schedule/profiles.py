@@ -60,7 +60,7 @@ def shortfall_prices_per_kwh(household: Household, ladder: PriorityLadder) -> li
 
 def retention_frac(tank: Tank, step_h: float) -> float:
     """The share of a tank's energy that is left after one interval."""
-    return (1.0 - tank.loss_frac_per_h) ** step_h
+    return float((1.0 - tank.loss_frac_per_h) ** step_h)
 
 
 def vehicle_load(vehicle: Vehicle, state: VehicleState, inputs: ScheduleInputs) -> FlexibleLoad:

@@ -1,8 +1,8 @@
 """PIQP on the arrays of the schedule: set up once for a household and horizon, updated for each solve.
 
-PIQP (Schwan et al. 2023, proximal interior point) with its `sparse_ldlt` factorisation never failed on this problem in long runs, needs about
-20 iterations (66 was the worst seen) and recovers after bad input; `sparse_multistage` does neither. It has no time limit, so the time that
-is left is turned into a number of iterations. There is no warm start.
+PIQP (Schwan et al. 2023, proximal interior point) with its `sparse_ldlt` factorisation never failed on this problem in long runs,
+needs about 20 iterations (66 was the worst seen) and recovers after bad input; `sparse_multistage` does neither. It has no time limit,
+so the time that is left is turned into a number of iterations. There is no warm start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import piqp
-import scipy.sparse as sp
 
 from edge.schedule.arrays import Structure, Vectors
 from edge.schedule.model import Array
@@ -75,13 +74,10 @@ class PiqpBackend:
         """Hand the vectors to the solver; the quadratic part only when rho changed."""
         vectors = self.vectors
         if self._rho is None:
-            quadratic = sp.diags_array(vectors.diagonal, format="csc")
-            self._solver.setup(
-                sp.csc_matrix(quadratic), vectors.q, self._equality, vectors.b, None, None, None, vectors.l, vectors.u
-            )
+            quadratic = vectors.quadratic()
+            self._solver.setup(quadratic, vectors.q, self._equality, vectors.b, None, None, None, vectors.l, vectors.u)
         elif self._rho != vectors.rho:
-            quadratic = sp.diags_array(vectors.diagonal, format="csc")
-            self._solver.update(P=sp.csc_matrix(quadratic), c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
+            self._solver.update(P=vectors.quadratic(), c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
         else:
             self._solver.update(c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
         self._rho = vectors.rho

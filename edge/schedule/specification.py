@@ -1,3 +1,4 @@
+# mypy: disable-error-code="attr-defined"
 """The household schedule, stated once and readably; the arrays that the controller solves are tested against this.
 
 It is a convex quadratic programme per interval t, in kW, kWh and currency per hour. Only tests and benchmarks import this module.
@@ -8,6 +9,8 @@ binary variables and so gives the true optimum that the rules of `planner` are m
 
 from __future__ import annotations
 
+from typing import Any
+
 import cvxpy as cp
 import numpy as np
 
@@ -17,18 +20,19 @@ from edge.schedule.profiles import appliance_load, vehicle_load
 
 KILO = 1e-3
 
+Expression = Any
+"""cvxpy's types do not follow its own operators, and it does not mark what it exports (hence the first line of this file)."""
+
 
 class Specification:
     """A cvxpy problem with its variables by name; `problem.value` is the objective per hour."""
 
-    def __init__(
-        self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder, *, exclusive: bool = False
-    ) -> None:
+    def __init__(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder, *, exclusive: bool = False) -> None:
         self.steps = inputs.steps
         self.step_h = inputs.step_h
         self.exclusive = exclusive
         self.variables: dict[str, cp.Variable] = {}
-        self.cost: list[cp.Expression] = []
+        self.cost: list[Expression] = []
         self.rules: list[cp.Constraint] = []
         power_kw = KILO * (inputs.p1_load_w + inputs.p2_load_w + inputs.pv_w)
         power_kw = power_kw + self._yielding(household, inputs, ladder)
@@ -44,15 +48,15 @@ class Specification:
         self.variables[name] = cp.Variable(self.steps, name=name, nonneg=True)
         return self.variables[name]
 
-    def _yielding(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> cp.Expression:
+    def _yielding(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> Expression:
         """Priority 2 load may be shed for its price, PV curtailed for next to nothing."""
         p2_shed, pv_curtailed = self._positive("p2_shed"), self._positive("pv_curtailed")
         self.rules += [p2_shed <= KILO * inputs.p2_load_w, pv_curtailed <= -KILO * inputs.pv_w]
         self.cost += [ladder.p2_per_kwh * cp.sum(p2_shed), household.curtailment_per_kwh * cp.sum(pv_curtailed)]
         return pv_curtailed - p2_shed
 
-    def _batteries(self, household: Household, inputs: ScheduleInputs) -> cp.Expression:
-        total: cp.Expression = cp.Constant(np.zeros(self.steps))
+    def _batteries(self, household: Household, inputs: ScheduleInputs) -> Expression:
+        total: Expression = cp.Constant(np.zeros(self.steps))
         for index, (battery, state) in enumerate(zip(household.batteries, inputs.batteries, strict=True)):
             charge, discharge = self._positive(f"charge_{index}"), self._positive(f"discharge_{index}")
             energy = self._positive(f"battery_energy_{index}")
@@ -82,8 +86,8 @@ class Specification:
             total = total + charge - discharge
         return total
 
-    def _vehicles(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> cp.Expression:
-        total: cp.Expression = cp.Constant(np.zeros(self.steps))
+    def _vehicles(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> Expression:
+        total: Expression = cp.Constant(np.zeros(self.steps))
         for index, (vehicle, state) in enumerate(zip(household.vehicles, inputs.vehicles, strict=True)):
             times = vehicle_load(vehicle, state, inputs)
             power, energy, missing = self._flexible(index, household)
@@ -98,8 +102,8 @@ class Specification:
             total = total + power
         return total
 
-    def _tanks(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> cp.Expression:
-        total: cp.Expression = cp.Constant(np.zeros(self.steps))
+    def _tanks(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> Expression:
+        total: Expression = cp.Constant(np.zeros(self.steps))
         for index, (tank, state) in enumerate(zip(household.tanks, inputs.tanks, strict=True), len(household.vehicles)):
             power, energy, missing = self._flexible(index, household)
             kept = (1 - tank.loss_frac_per_h) ** self.step_h
@@ -115,8 +119,8 @@ class Specification:
             total = total + power
         return total
 
-    def _appliances(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> cp.Expression:
-        total: cp.Expression = cp.Constant(np.zeros(self.steps))
+    def _appliances(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> Expression:
+        total: Expression = cp.Constant(np.zeros(self.steps))
         first = len(household.vehicles) + len(household.tanks)
         for index, (appliance, state) in enumerate(zip(household.appliances, inputs.appliances, strict=True), first):
             times = appliance_load(appliance, state, inputs)
@@ -137,8 +141,8 @@ class Specification:
         self.cost.append(household.comfort_slope_per_kwh_w / KILO / 2 * cp.sum_squares(power))
         return power, self._positive(f"flexible_energy_{index}"), self._positive(f"shortfall_{index}")
 
-    def _generators(self, household: Household) -> cp.Expression:
-        total: cp.Expression = cp.Constant(np.zeros(self.steps))
+    def _generators(self, household: Household) -> Expression:
+        total: Expression = cp.Constant(np.zeros(self.steps))
         for index, generator in enumerate(household.generators):
             power = self._positive(f"generation_{index}")
             self.rules.append(power <= KILO * generator.max_w)
@@ -147,7 +151,7 @@ class Specification:
             total = total + power
         return total
 
-    def _node(self, power_kw: cp.Expression, inputs: ScheduleInputs, ladder: PriorityLadder) -> None:
+    def _node(self, power_kw: Expression, inputs: ScheduleInputs, ladder: PriorityLadder) -> None:
         """Net import is what is bought minus what is sold inside the envelope, plus what breaches it."""
         net_import = self.variables["net_import"] = cp.Variable(self.steps, name="net_import")
         bought, sold = self._positive("bought"), self._positive("sold")
