@@ -87,13 +87,10 @@ class Envelope:
 
     __slots__ = ("_certificate", "_limits")
 
-    def __init__(self, certificate: Certificate, connection: str) -> None:
-        """Read the limits of a connection out of a certificate; KeyError where it does not cover that connection."""
-        found = [item for item in certificate.box if item.connection == connection]
-        if not found:
-            raise KeyError(connection)
+    def __init__(self, certificate: Certificate, position: int) -> None:
+        """Read the limits at a position of the certificate's box."""
         self._certificate = certificate
-        self._limits = found[0]
+        self._limits = certificate.box[position]
 
     @property
     def connection(self) -> str:
@@ -148,7 +145,7 @@ class EnvelopeResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def envelopes(self) -> tuple[Envelope, ...]:
         """One envelope per participant, in their order."""
-        return tuple(Envelope(self.certificate, item.connection) for item in self.certificate.box)
+        return tuple(Envelope(self.certificate, position) for position in range(len(self.certificate.box)))
 
     @property
     def guarantee(self) -> Guarantee:

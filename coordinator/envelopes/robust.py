@@ -1,0 +1,238 @@
+"""Envelopes on unbalanced feeders: successive linearisation at each row's own worst corner, then an AC certificate.
+
+Each round knows, for every row, its worst corner of the present box, the exact excess there and the exact slopes (`corners.py`). Excess plus
+slopes make one packing row over the limits, the allocation rule is solved over all rows, and the box moves there. Rounds end when the box is
+legal and the objective has settled; then all rows settle once more, the full power flow checks every distinct corner, and the box is shrunk
+uniformly towards the floors until that check holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from coordinator.envelopes.boxes import Box, Movers, collect_boxes, collect_demand, collect_movers
+from coordinator.envelopes.certificate import Certificate, Check, EnvelopeResult, Extreme, Infeasible, VerifiedLimits
+from coordinator.envelopes.checking import check_corners
+from coordinator.envelopes.corners import CornerSearch, RowState, unique_corners
+from coordinator.envelopes.monitors import Monitors
+from coordinator.envelopes.rules import Demand, allocate
+from coordinator.envelopes.values import EnvelopeProblem
+from coordinator.powerflow.radial import BoolArray, FloatArray
+
+METHOD = "sign-pattern corners of every node-phase, conductor and transformer row, signs settled at the corner itself"
+MAX_ROUNDS = 12
+# Rows are linearised this far inside their limit (per unit voltage, or share of rating), so that the last round's curvature stays legal.
+INSIDE = 1e-6
+# Rows whose excess is further from the limit than this keep the slopes they have during the rounds (the certificate refreshes all).
+NEAR = 0.02
+SETTLED_FRAC = 5e-4
+START_W = 1000.0
+SHRINK_BISECTIONS = 24
+
+
+@dataclass(slots=True, kw_only=True)
+class WarmStart:
+    """What one interval leaves for the next: its limits and, per box, the state of its rows."""
+
+    limits_w: FloatArray
+    rows: list[RowState]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """Everything about one problem that does not change between rounds."""
+
+    problem: EnvelopeProblem
+    monitors: Monitors
+    movers: Movers
+    boxes: tuple[Box, ...]
+    demand: Demand
+    search: CornerSearch
+
+
+def compute_robust(
+    problem: EnvelopeProblem, monitors: Monitors, warm: WarmStart | None = None
+) -> tuple[EnvelopeResult | Infeasible, WarmStart | None]:
+    """Compute one interval; the second value warms the next one."""
+    movers = collect_movers(problem, monitors.reduced.feeder)
+    work = _Work(
+        problem=problem,
+        monitors=monitors,
+        movers=movers,
+        boxes=collect_boxes(problem),
+        demand=collect_demand(problem),
+        search=CornerSearch(monitors=monitors, movers=movers),
+    )
+    floor = work.demand.floor_w
+    start = np.clip(np.full(floor.size, START_W) if warm is None else warm.limits_w, floor, work.demand.cap_w)
+    states = _begin(work, start) if warm is None else [_copy(state) for state in warm.rows]
+    if states is None:
+        start = floor
+        states = _begin(work, floor)
+    if states is None:
+        return _no_solution(work), None
+    limits, rounds = _iterate(work, states, start)
+    if limits is None:
+        found = _broken_floors(work, states)
+        if found is not None:
+            return found, None
+        limits = floor
+    return _certify(work, states, limits, rounds)
+
+
+def _begin(work: _Work, limits_w: FloatArray) -> list[RowState] | None:
+    states = [work.search.begin(*box.sides(limits_w)) for box in work.boxes]
+    return None if any(state is None for state in states) else [state for state in states if state is not None]
+
+
+def _copy(state: RowState) -> RowState:
+    return RowState(at_high=state.at_high.copy(), slopes=state.slopes.copy(), excess=state.excess.copy())
+
+
+def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[FloatArray | None, int]:
+    """Linearise and allocate until the box is legal and settled; None when not even the floors fit their linearisation."""
+    demand, floor = work.demand, work.demand.floor_w
+    limits = start
+    scale = max(float(np.max(demand.cap_w, initial=0.0)), 1.0)
+    best: FloatArray | None = None
+    for number in range(1, MAX_ROUNDS + 1):
+        if not _settle(work, states, limits, near=NEAR):
+            limits = floor + 0.5 * (limits - floor)
+            continue
+        legal = max(float(np.max(state.excess, initial=-np.inf)) for state in states) <= 0.0
+        rows, rhs = linear_rows(work.boxes, states, limits)
+        following = allocate(work.problem.rule, demand, rows, rhs)
+        if following is None:
+            if np.array_equal(limits, floor):
+                return best, number
+            limits = floor
+            continue
+        moved = float(np.max(np.abs(following - limits), initial=0.0)) / scale
+        gained = abs(float(np.sum(following - limits))) / max(float(np.sum(following)), 1.0)
+        if legal and (moved <= SETTLED_FRAC or gained <= SETTLED_FRAC / 10):
+            return limits, number
+        if legal:
+            best = limits
+        limits = following
+    return limits if best is None else best, MAX_ROUNDS
+
+
+def _settle(work: _Work, states: list[RowState], limits_w: FloatArray, *, near: float) -> bool:
+    return all(
+        work.search.settle(state, *box.sides(limits_w), near=near) for box, state in zip(work.boxes, states, strict=True)
+    )
+
+
+def linear_rows(boxes: tuple[Box, ...], states: list[RowState], limits_w: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """All rows of all boxes as rows @ x <= rhs, linearised at the present limits."""
+    blocks = [box.packing_rows(state.slopes, state.at_high) for box, state in zip(boxes, states, strict=True)]
+    rows = np.concatenate(blocks)
+    excess = np.concatenate([state.excess for state in states])
+    return rows, rows @ limits_w - excess - INSIDE
+
+
+def _certify(
+    work: _Work, states: list[RowState], limits: FloatArray, rounds: int
+) -> tuple[EnvelopeResult | Infeasible, WarmStart | None]:
+    """Check all corners with the full power flow and shrink towards the floors until they hold."""
+    floor = work.demand.floor_w
+    bound_by = _binding(work, states, limits)
+    check = _check(work, states, limits)
+    theta = 1.0
+    if not check.holds:
+        check, theta = _shrink(work, states, limits)
+        if check is None:
+            return _broken_floors(work, states) or _no_solution(work), None
+        limits = floor + theta * (limits - floor)
+    certificate = Certificate(
+        guarantee=work.problem.guarantee, check=check, box=verified_limits(work.problem, limits, bound_by)
+    )
+    result = EnvelopeResult(certificate=certificate, rule=work.problem.rule, rounds=rounds, theta=theta)
+    return result, WarmStart(limits_w=limits, rows=states)
+
+
+def _check(work: _Work, states: list[RowState], limits_w: FloatArray) -> Check | None:
+    """Settle every row, then solve each distinct corner of each box, all-high and all-low included, by the full power flow."""
+    corners: list[FloatArray] = []
+    for box, state in zip(work.boxes, states, strict=True):
+        low, high = box.sides(limits_w)
+        work.search.settle(state, low, high, near=np.inf)
+        unique, _ = unique_corners(np.concatenate([state.at_high, _uniform(state.at_high.shape[1])]))
+        corners.append(np.where(unique, high, low))
+    power = work.movers.power_va(np.concatenate(corners).T)
+    return check_corners(work.monitors.reduced.feeder, work.problem.limits, power, METHOD)
+
+
+def _uniform(movers: int) -> BoolArray:
+    return np.repeat(np.array([[True], [False]]), movers, axis=1)
+
+
+def _shrink(work: _Work, states: list[RowState], limits: FloatArray) -> tuple[Check | None, float]:
+    """Largest uniform share of the way from the floors to the limits whose check holds, by bisection; None when none does."""
+    floor = work.demand.floor_w
+    check = _check(work, states, floor)
+    if not check.holds:
+        return None, 0.0
+    low, high = 0.0, 1.0
+    for step in range(SHRINK_BISECTIONS):
+        # The breach is usually tiny, so the first tries stay close to the full box.
+        middle = 1.0 - 10.0 ** (step - 6) if step < 5 and low == 0.0 else 0.5 * (low + high)
+        tried = _check(work, states, floor + middle * (limits - floor))
+        if tried.holds:
+            low, check = middle, tried
+            if high - low < 1e-5 or middle > 0.9:
+                break
+        else:
+            high = middle
+    return check, low
+
+
+def _broken_floors(work: _Work, states: list[RowState]) -> Infeasible | None:
+    """What breaks when everybody may use no more than its floor, or None when nothing does."""
+    check = _check(work, states, work.demand.floor_w)
+    broken = tuple(item for item in check.extremes if not item.margin >= 0.0)
+    return infeasible(broken) if broken else None
+
+
+def infeasible(broken: tuple[Extreme, ...]) -> Infeasible:
+    """Name what passive loads and floors alone break."""
+    named = "; ".join(f"{item.where} is {item.value:.5g}, limit {item.limit:.5g}" for item in broken)
+    return Infeasible(broken=broken, reason=f"passive loads and floors alone can break a limit: {named}")
+
+
+def _no_solution(work: _Work) -> Infeasible:
+    collapse = Extreme(value=float("nan"), limit=float("nan"), margin=float("nan"), where="the power flow of passive loads and floors")
+    return Infeasible(broken=(collapse,), reason="the power flow of passive loads and floors alone has no solution")
+
+
+def _binding(work: _Work, states: list[RowState], limits_w: FloatArray) -> list[str]:
+    """Per limit, the row closest to binding among those that it moves, or its demand."""
+    rows, _ = linear_rows(work.boxes, states, limits_w)
+    excess = np.concatenate([state.excess for state in states])
+    names = [work.monitors.names[quantity] for _ in states for quantity in work.monitors.quantity]
+    return name_binding(rows, excess, names, work.demand, limits_w)
+
+
+def name_binding(rows: FloatArray, excess: FloatArray, names: list[str], demand: Demand, limits_w: FloatArray) -> list[str]:
+    """Per limit: "demand" at its cap, else the row that would stop it first if it alone were raised."""
+    room = np.where(rows > 0.0, np.maximum(-excess, 0.0)[:, None] / np.maximum(rows, 1e-300), np.inf)
+    first = np.argmin(room, axis=0) if room.size else np.zeros(limits_w.size, dtype=np.int64)
+    at_cap = limits_w >= demand.cap_w - 1e-6 * np.maximum(demand.cap_w, 1.0)
+    return ["demand" if at_cap[column] else names[first[column]] for column in range(limits_w.size)]
+
+
+def verified_limits(problem: EnvelopeProblem, limits_w: FloatArray, bound_by: list[str]) -> tuple[VerifiedLimits, ...]:
+    """Pair the limits x = (exports, imports) with their connections."""
+    count = len(problem.participants)
+    return tuple(
+        VerifiedLimits(
+            connection=participant.connection,
+            export_limit_w=float(limits_w[number]),
+            import_limit_w=float(limits_w[count + number]),
+            export_bound_by=bound_by[number],
+            import_bound_by=bound_by[count + number],
+        )
+        for number, participant in enumerate(problem.participants)
+    )
