@@ -1,1 +1,1 @@
-"""Simulated devices: PV inverters, battery inverters, meters and EV chargers with their own register encoder, physics, quirks and faults."""
+"""Simulated devices with their own register encoder, physics, quirks and faults, and the Modbus server that shows them."""

@@ -7,7 +7,7 @@ itself: it idles, or it brings the net import of the connection point towards ze
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hil.devices.control import Lag, RevertingSetpoint
 from hil.devices.device import Inputs
@@ -167,7 +167,7 @@ class BatteryInverter(Inverter):
     def _model(self, model_id: int) -> SunSpecBlock:
         if 101 <= model_id <= 113:
             return self._ac_block(model_id)
-        return {
+        builders: dict[int, Callable[[], SunSpecBlock]] = {
             1: lambda: self._common_block("simulated battery inverter"),
             120: lambda: nameplate_block(self, der_type=82, capacity_wh=self.capacity_wh),
             121: lambda: settings_block(self),
@@ -182,7 +182,8 @@ class BatteryInverter(Inverter):
             714: self._dc_ports_block,
             715: lambda: der_heartbeat_block(self),
             802: self._battery_block,
-        }[model_id]()
+        }
+        return builders[model_id]()
 
     def _storage_block(self) -> SunSpecBlock:
         def values() -> Mapping[str, Value]:

@@ -46,10 +46,10 @@ class RevertingSetpoint:
         "enabled",
         "initial_value",
         "ramp_s",
+        "reversions",
         "revert_after_s",
         "revert_enabled",
         "revert_value",
-        "reversions",
         "value",
     )
 

@@ -87,6 +87,7 @@ class SimulatedDevice(ABC):
         self._last_request_s = 0.0
         self._last_refresh_s = float("-inf")
         self.registers = self._build_registers()
+        self.input_registers = self._build_input_registers()
 
     @property
     def model_ids(self) -> tuple[int, ...]:
@@ -120,13 +121,17 @@ class SimulatedDevice(ABC):
         refresh_s = self.quirks.refresh_s
         if refresh_s <= 0.0 or end_s - self._last_refresh_s >= refresh_s:
             self._last_refresh_s = end_s
-            self.registers.revision += 1
+            self._values_changed()
 
     def read_registers(self, unit: int, address: int, count: int) -> tuple[int, ...]:
-        """Registers as numbers; raises ModbusRefusal or NoAnswer, as the device would."""
+        """Holding registers as numbers; raises ModbusRefusal or NoAnswer, as the device would."""
         self._check_unit(unit)
-        data = self._read(address, count)
-        return struct.unpack(f">{count}H", data)
+        return struct.unpack(f">{count}H", self._read(self.registers, address, count))
+
+    def read_input_registers(self, unit: int, address: int, count: int) -> tuple[int, ...]:
+        """Input registers as numbers; raises ModbusRefusal or NoAnswer, as the device would."""
+        self._check_unit(unit)
+        return struct.unpack(f">{count}H", self._read(self.input_registers, address, count))
 
     def write_registers(self, unit: int, address: int, values: Sequence[int]) -> None:
         """Write registers; raises ModbusRefusal or NoAnswer, as the device would."""
@@ -136,7 +141,8 @@ class SimulatedDevice(ABC):
     def answer(self, pdu: bytes) -> bytes:
         """Function code and data of the response to a request (Modbus Application Protocol V1.1b3); raises NoAnswer.
 
-        Functions 3 and 4 read the same registers, 6 and 16 write them; everything else is refused with exception 1.
+        Function 3 reads holding and 4 input registers (the same ones unless the device keeps them apart), 6 and 16 write holding
+        registers; everything else is refused with exception 1.
         """
         function = pdu[0]
         try:
@@ -144,7 +150,7 @@ class SimulatedDevice(ABC):
                 if len(pdu) != 5:
                     raise ModbusRefusal(ILLEGAL_VALUE)
                 address, count = _ADDRESS_COUNT.unpack_from(pdu, 1)
-                data = self._read(address, count)
+                data = self._read(self.registers if function == 3 else self.input_registers, address, count)
                 return bytes((function, 2 * count)) + data
             if function == 16:
                 address, count = self._written_range(pdu)
@@ -182,6 +188,17 @@ class SimulatedDevice(ABC):
     @abstractmethod
     def _build_registers(self) -> RegisterMap:
         """The register map, called once at the end of the construction of this base."""
+
+    def _build_input_registers(self) -> RegisterMap:
+        return self.registers
+
+    def _values_changed(self) -> None:
+        self.registers.revision += 1
+        if self.input_registers is not self.registers:
+            self.input_registers.revision += 1
+
+    def _maps(self) -> tuple[RegisterMap, ...]:
+        return (self.registers,) if self.input_registers is self.registers else (self.registers, self.input_registers)
 
     @abstractmethod
     def _step(self, end_s: float, dt_s: float, inputs: Inputs) -> None:
@@ -224,7 +241,7 @@ class SimulatedDevice(ABC):
             raise ModbusRefusal(ILLEGAL_VALUE)
         return address, count
 
-    def _read(self, address: int, count: int) -> bytes:
+    def _read(self, registers: RegisterMap, address: int, count: int) -> bytes:
         if not 1 <= count <= MOST_REGISTERS_READ:
             raise ModbusRefusal(ILLEGAL_VALUE)
         for fault in self._fault_state.active:
@@ -235,7 +252,7 @@ class SimulatedDevice(ABC):
                 if fault.kind is FaultKind.GARBAGE_REGISTERS:
                     return self.random_bytes(2 * count)
         self.heard()
-        return self.registers.read(address, count)
+        return registers.read(address, count)
 
     def _write(self, address: int, data: bytes) -> None:
         for fault in self._fault_state.active:
@@ -245,6 +262,7 @@ class SimulatedDevice(ABC):
                     return
         self.heard()
         self.registers.write(address, data)
+        self._values_changed()
 
     def _raise_fault(self, kind: FaultKind) -> None:
         if kind is FaultKind.SILENT:
@@ -264,29 +282,30 @@ class SimulatedDevice(ABC):
             self._begin_fault(fault)
 
     def _begin_fault(self, fault: Fault) -> None:
-        if fault.kind is FaultKind.STUCK:
-            self.registers.freeze()
-        elif fault.kind is FaultKind.NOT_IMPLEMENTED:
-            self.registers.blank = True
-            self.registers.revision += 1
-        elif fault.kind is FaultKind.REBOOT:
+        for registers in self._maps():
+            if fault.kind is FaultKind.STUCK:
+                registers.freeze()
+            elif fault.kind is FaultKind.NOT_IMPLEMENTED:
+                registers.blank = True
+        if fault.kind is FaultKind.REBOOT:
             self.online = False
             if not self.quirks.remembers_setpoints:
                 self.forget_setpoints()
         elif fault.kind is FaultKind.CONTROL_IGNORED:
             self.obeys = False
+        self._values_changed()
 
     def _end_fault(self, fault: Fault) -> None:
-        if fault.kind is FaultKind.STUCK:
-            self.registers.frozen = False
-            self.registers.revision += 1
-        elif fault.kind is FaultKind.NOT_IMPLEMENTED:
-            self.registers.blank = False
-            self.registers.revision += 1
-        elif fault.kind is FaultKind.REBOOT:
+        for registers in self._maps():
+            if fault.kind is FaultKind.STUCK:
+                registers.frozen = False
+            elif fault.kind is FaultKind.NOT_IMPLEMENTED:
+                registers.blank = False
+        if fault.kind is FaultKind.REBOOT:
             self.online = True
         elif fault.kind is FaultKind.CONTROL_IGNORED:
             self.obeys = True
+        self._values_changed()
 
     def _periodic_faults(self, now_s: float) -> None:
         for fault in self._fault_state.periodic_due(now_s):
@@ -294,4 +313,4 @@ class SimulatedDevice(ABC):
                 self.foreign_setpoint(fault.value)
             else:
                 self.forget_setpoints()
-            self.registers.revision += 1
+            self._values_changed()

@@ -5,7 +5,8 @@ first-order lag, but never produces more than the sun offers. An optional volt-w
 phase voltage. Served as SunSpec models 1, 103 (101, 113, 111), 120, 121, 122, 123, 160, or as a DER with 1, 701-704, 714, 715.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 from hil.devices.control import Lag
 from hil.devices.device import Inputs
@@ -132,7 +133,7 @@ class PvInverter(Inverter):
     def _model(self, model_id: int) -> SunSpecBlock:
         if 101 <= model_id <= 113:
             return self._ac_block(model_id)
-        return {
+        builders: dict[int, Callable[[], SunSpecBlock]] = {
             1: lambda: self._common_block("simulated PV inverter"),
             120: lambda: nameplate_block(self, der_type=4),
             121: lambda: settings_block(self),
@@ -145,7 +146,8 @@ class PvInverter(Inverter):
             704: lambda: der_control_block(self, self.limit, None),
             714: self._dc_ports_block,
             715: lambda: der_heartbeat_block(self),
-        }[model_id]()
+        }
+        return builders[model_id]()
 
     def _mppt_block(self) -> SunSpecBlock:
         fixed: dict[str, Value] = {"DCA_SF": -2, "DCV_SF": -1, "DCW_SF": 0, "DCWH_SF": 0, "1.ID": 1, "1.IDStr": "String 1"}
@@ -178,7 +180,7 @@ def interpolate(curve: VoltWatt, voltage_v: float) -> float:
     """The piecewise linear curve at a voltage; constant beyond its ends."""
     if voltage_v <= curve[0][0]:
         return curve[0][1]
-    for (low_v, low), (high_v, high) in zip(curve, curve[1:], strict=False):
+    for (low_v, low), (high_v, high) in itertools.pairwise(curve):
         if voltage_v <= high_v:
             return low + (high - low) * (voltage_v - low_v) / (high_v - low_v)
     return curve[-1][1]

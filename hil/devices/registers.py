@@ -80,9 +80,10 @@ class _Segment:
 class RegisterMap:
     """All registers of one device.
 
-    `zeros_past_end` answers addresses that do not exist with zeros instead of exception 2; `whole_blocks` refuses a read that begins
-    in one block and ends in another, as some inverters do (the first block, a marker, may be read together with the next). `frozen` keeps answering with what was last encoded, `blank` lets every
-    live value of the measuring blocks read as not implemented: the two are faults, not states of a healthy device.
+    `zeros_past_end` answers addresses that do not exist with zeros instead of exception 2. `whole_blocks` refuses a read that begins in
+    one block and ends in another, as some inverters do (the first block, a marker, may be read together with the next). `frozen` keeps
+    answering with what was last encoded, `blank` lets every live value of the measuring blocks read as not implemented: the two are
+    faults, not states of a healthy device. Whoever changes a live value moves `revision` on.
     """
 
     def __init__(
@@ -120,7 +121,6 @@ class RegisterMap:
         if not self.frozen:
             self._refresh(segment, address, end)
         block.write(address - start, data, segment.image, segment.offsets[index])
-        self.revision += 1
 
     def freeze(self) -> None:
         """From now on every read gets what would be read now."""
