@@ -92,14 +92,19 @@ def encode(layout: Layout, values: npt.ArrayLike, alpha: Values) -> Slots:
 def decode(layout: Layout, slots: Slots, alpha: Values) -> tuple[Values, int]:
     """(exact signed sums, number of reports in them). Raises `SumRefused` where the checksum does not fit the sums."""
     reduced = slots.astype(np.int64) & layout.mask
-    half = 1 << (layout.pad_bits - 1)
-    sums = np.where(reduced[: layout.values] >= half, reduced[: layout.values] - (1 << layout.pad_bits), reduced[: layout.values])
+    sums = centred(layout, reduced[: layout.values])
     if _dot(alpha, sums, layout) != int(reduced[layout.values]):
         raise SumRefused("the checksum does not fit the sums: a fault, a missing report, or pads that did not cancel")
     count = int(reduced[layout.values + 1])
     if not 1 <= count <= layout.members_max:
         raise SumRefused(f"head-count {count} lies outside 1..{layout.members_max}")
     return sums, count
+
+
+def centred(layout: Layout, reduced: npt.NDArray[np.integer]) -> Values:
+    """Numbers modulo 2^w as signed digits in [-2^(w-1), 2^(w-1))."""
+    digits = reduced.astype(np.int64) & layout.mask
+    return np.where(digits >= 1 << (layout.pad_bits - 1), digits - (1 << layout.pad_bits), digits)
 
 
 def chunk_slots(plaintext_bits: int) -> int:

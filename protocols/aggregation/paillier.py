@@ -158,6 +158,15 @@ class Encryptor:
         return tables
 
 
+def exponent_from_seed(key: PublicKey, seed: bytes) -> int:
+    """The exponent that a 32-byte random seed stands for. Who keeps the seed can later open the ciphertext bit for bit."""
+    if len(seed) != 32:
+        raise ValueError(f"seed of {len(seed)} bytes: 32 are expected")
+    bits = key.exponent_bits
+    digest = hashlib.shake_256(b"commonwatt/1 exponent\0" + seed).digest((bits + 7) // 8)
+    return int.from_bytes(digest, "big") >> (-bits % 8)
+
+
 def check_ciphertexts(key: PublicKey, ciphertexts: list[int]) -> list[int]:
     """Indices of the ciphertexts that are not units modulo n^2, found by one gcd for all and bisection where it fails.
 

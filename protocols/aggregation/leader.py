@@ -1,0 +1,190 @@
+"""The leader's part of a round: collect, name who is missing, correct for their orphaned pads, multiply once.
+
+    COLLECTING --close()--> RECOVERING (somebody is left out) --advance()--> RECOVERING (more are) ... --> DONE
+         |                                                                                     |
+         +--close(), nobody missing----------------------------------------------> DONE        +--> FAILED (group too small)
+
+The leader reads ciphertexts and seeds of missing members' pads, never a value: what is left of a missing member stays under the
+operator's key. A report after `close()` is refused, because its sender's pads are being unmasked. What one member sends wrong is
+refused by name and changes nothing for the others; a ciphertext that is no unit is found by one gcd over all, and its sender is left out.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from protocols.aggregation import packing
+from protocols.aggregation.group import Group, RoundRefused
+from protocols.aggregation.messages import (
+    Aggregate,
+    Announce,
+    Drops,
+    Receipt,
+    Report,
+    Reveal,
+    merkle_root,
+    unseal_report,
+    unseal_reveal,
+    verify_report,
+    verify_reveal,
+)
+from protocols.aggregation.pads import PadGraph, pad, sign
+from protocols.aggregation.paillier import Encryptor, check_ciphertexts, from_bytes, multiply, to_bytes
+
+
+class Phase(StrEnum):
+    """Where a round stands."""
+
+    COLLECTING = "collecting"
+    RECOVERING = "recovering"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class LeaderRound:
+    """One round as its leader holds it."""
+
+    def __init__(self, group: Group, announce: Announce, envelope_key: X25519PrivateKey, encryptor: Encryptor) -> None:
+        self.announce = announce
+        self.phase = Phase.COLLECTING
+        self.failure = ""
+        self._group = group
+        self._envelope_key = envelope_key
+        self._encryptor = encryptor
+        self._graph = PadGraph(announce.roster, bytes.fromhex(announce.beacon))
+        self._reports: dict[str, tuple[bytes, list[int]]] = {}
+        self._seeds: dict[str, dict[str, bytes]] = {}
+        self._dropped: set[str] = set()
+        self._decoys: tuple[str, ...] = ()
+
+    @property
+    def reported(self) -> frozenset[str]:
+        """Members whose reports were taken so far."""
+        return frozenset(self._reports)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Members of the roster without a report."""
+        return frozenset(self.announce.roster) - self.reported
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Members whose reports will be in the sum, in the order of the roster."""
+        left_out = self._dropped | set(self._decoys)
+        return tuple(member for member in self.announce.roster if member not in left_out)
+
+    def receive_report(self, sealed: bytes) -> Receipt:
+        """Take a report. The same one again gives the same receipt; another one of the same member is refused."""
+        if self.phase is not Phase.COLLECTING:
+            raise RoundRefused(f"round {self.announce.round_name} takes no more reports")
+        report = unseal_report(sealed, self.announce.round_name, self._envelope_key)
+        if report.member not in self._graph.roster:
+            raise RoundRefused(f"{report.member!r} is not on the roster of round {self.announce.round_name}")
+        digest = verify_report(report, self._group.card(report.member).signing_key)
+        known = self._reports.get(report.member)
+        if known is not None and known[0] != digest:
+            raise RoundRefused(f"{report.member!r} sent two different reports in round {self.announce.round_name}")
+        self._reports[report.member] = (digest, self._ciphertexts(report))
+        return Receipt(round_name=self.announce.round_name, member=report.member, digest=digest.hex())
+
+    def close(self, decoys: tuple[str, ...] = ()) -> Drops | None:
+        """End the collecting phase. A drop list to publish where somebody is left out, None where the aggregate can be made."""
+        if self.phase is not Phase.COLLECTING:
+            raise RoundRefused(f"round {self.announce.round_name} is closed already")
+        bad = self._bad_reports()
+        self._dropped = set(self.missing) | bad
+        self._decoys = tuple(member for member in decoys if member in self._reports and member not in bad)
+        return self._next_step()
+
+    def receive_reveal(self, sealed: bytes) -> None:
+        """Take a survivor's seeds towards those left out."""
+        if self.phase is not Phase.RECOVERING:
+            raise RoundRefused(f"round {self.announce.round_name} awaits no seeds")
+        reveal = unseal_reveal(sealed, self.announce.round_name, self._envelope_key)
+        if reveal.member not in self.survivors:
+            raise RoundRefused(f"{reveal.member!r} is not a survivor of round {self.announce.round_name}")
+        verify_reveal(reveal, self._group.card(reveal.member).signing_key)
+        self._check_reveal(reveal)
+        self._seeds.setdefault(reveal.member, {}).update(reveal.seeds)
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """Survivors whose seeds towards those left out are not complete."""
+        return frozenset(member for member in self.survivors if not self._orphans(member) <= self._seeds.get(member, {}).keys())
+
+    def advance(self) -> Drops | None:
+        """End a recovery step: whoever has not revealed is left out too. None where the aggregate can be made."""
+        if self.phase is not Phase.RECOVERING:
+            raise RoundRefused(f"round {self.announce.round_name} is not recovering")
+        self._dropped |= self.awaited
+        return self._next_step()
+
+    def aggregate(self, exponents: list[int]) -> Aggregate:
+        """The product of the survivors' reports, corrected for orphaned pads and re-randomised with fresh exponents."""
+        if self.phase is not Phase.DONE:
+            raise RoundRefused(f"round {self.announce.round_name} is {self.phase.value}: it has no aggregate")
+        group = self._group
+        correction = packing.pack(self._orphaned_pads(), group.chunk)
+        products = []
+        for index, (plaintext, exponent) in enumerate(zip(correction, exponents, strict=True)):
+            factors = [self._reports[member][1][index] for member in self.survivors]
+            products.append(multiply(group.key, [*factors, self._encryptor.encrypt(plaintext, exponent)]))
+        return Aggregate(
+            round_name=self.announce.round_name,
+            leader=self.announce.leader,
+            key_id=self.announce.key_id,
+            count=len(self.survivors),
+            beacon=self.announce.beacon,
+            root=merkle_root([self._reports[member][0] for member in self.survivors]),
+            ciphertexts=tuple(to_bytes(group.key, product) for product in products),
+        )
+
+    def _next_step(self) -> Drops | None:
+        count = len(self.survivors)
+        if count < self._group.members_min:
+            self.phase = Phase.FAILED
+            self.failure = f"{count} survivors: below the smallest group of {self._group.members_min}"
+            raise RoundRefused(self.failure)
+        if not self.awaited:
+            self.phase = Phase.DONE
+            return None
+        self.phase = Phase.RECOVERING
+        return Drops(
+            round_name=self.announce.round_name,
+            leader=self.announce.leader,
+            dropped=tuple(sorted(self._dropped)),
+            decoys=tuple(member for member in self._decoys if member not in self._dropped),
+        )
+
+    def _ciphertexts(self, report: Report) -> list[int]:
+        expected = self._group.ciphertexts
+        if len(report.ciphertexts) != expected:
+            raise RoundRefused(f"report of {report.member!r} has {len(report.ciphertexts)} ciphertexts: {expected} are expected")
+        return [from_bytes(self._group.key, data) for data in report.ciphertexts]
+
+    def _bad_reports(self) -> set[str]:
+        owners = [member for member, (_, values) in self._reports.items() for _ in values]
+        flat = [value for _, values in self._reports.values() for value in values]
+        return {owners[index] for index in check_ciphertexts(self._group.key, flat)}
+
+    def _check_reveal(self, reveal: Reveal) -> None:
+        for peer, seed in reveal.seeds:
+            if peer not in self._orphans(reveal.member) or len(seed) != 32:
+                raise RoundRefused(f"reveal of {reveal.member!r} holds a seed that was not asked for, towards {peer!r}")
+
+    def _orphans(self, member: str) -> set[str]:
+        left_out = self._dropped | set(self._decoys)
+        return {peer for peer in left_out if self._graph.joined(member, peer)}
+
+    def _orphaned_pads(self) -> packing.Slots:
+        """Minus the sum of the pads that the survivors hold towards those left out, modulo 2^w."""
+        layout = self._group.layout
+        total = np.zeros(layout.slots, dtype=np.int64)
+        for member in self.survivors:
+            seeds = self._seeds.get(member, {})
+            for peer in self._orphans(member):
+                total -= sign(member, peer) * pad(layout, seeds[peer]).astype(np.int64)
+        return (total & layout.mask).astype(np.uint32)

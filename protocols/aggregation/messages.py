@@ -1,0 +1,218 @@
+"""What is said in a round, and under which name it is signed.
+
+Everything but a member's report and its revealed seeds is public and readable JSON, signed as `protocols.signing` does. Reports and
+seeds are sealed to the leader by HPKE (RFC 9180: X25519, HKDF-SHA256, ChaCha20-Poly1305) around compact MessagePack, because they are
+ciphertext for everybody else and every byte counts on the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from msgspec import Meta, Struct
+
+from protocols.errors import ProtocolError
+from protocols.units import Identifier, TimeS
+
+SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+SEALED_OVERHEAD_BYTES: Final = 48
+MAX_SEALED_BYTES: Final = 64 * 1024
+
+RoundName = Annotated[str, Meta(pattern=r"^[0-9]{1,12}:[0-9]{1,12}$")]
+"""`<leader's term>:<number>`. A round that failed is never tried again under its own name."""
+
+Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Roster = Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=4096)]
+
+
+class SealRefused(ProtocolError):
+    """A sealed report or reveal is not one: wrong recipient, wrong round, wrong bytes, or a signature that does not verify."""
+
+
+class Announce(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="announce"):
+    """The leader opens a round: who takes part, under which key, with which beacon, until when reports are taken."""
+
+    round_name: RoundName
+    leader: Identifier
+    key_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+    roster: Roster
+    beacon: Hex32
+    closes_s: TimeS
+
+
+class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt"):
+    """The leader has this report. Together with a drop list that names the member it proves a lie."""
+
+    round_name: RoundName
+    member: Identifier
+    digest: Hex32
+
+
+class Drops(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="drops"):
+    """Who is left out: missing members, and decoys that hide which of several is missing (`protocols.aggregation.differencing`).
+
+    A later list of the same round contains every earlier one. A member that holds a receipt and stands among the dropped, not among the
+    decoys, can prove that the leader lied.
+    """
+
+    round_name: RoundName
+    leader: Identifier
+    dropped: Annotated[tuple[Identifier, ...], Meta(max_length=4096)]
+    decoys: Annotated[tuple[Identifier, ...], Meta(max_length=64)] = ()
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Everybody whose report is not in the sum."""
+        return frozenset(self.dropped) | frozenset(self.decoys)
+
+
+class Aggregate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="aggregate"):
+    """The leader's product for the network operator: a count and never a roster. `root` commits to the reports it was made of."""
+
+    round_name: RoundName
+    leader: Identifier
+    key_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+    count: Annotated[int, Meta(ge=1, le=4096)]
+    beacon: Hex32
+    root: Hex32
+    ciphertexts: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=64)]
+
+
+class Acknowledgement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="acknowledgement"):
+    """The operator's answer to an aggregate: taken, or refused with the reason. Never the sums."""
+
+    round_name: RoundName
+    digest: Hex32
+    accepted: bool
+    reason: Annotated[str, Meta(max_length=200)] = ""
+
+
+class Report(Struct, frozen=True, array_like=True):
+    """What a member seals to the leader: its ciphertexts and its signature over their digest."""
+
+    round_name: RoundName
+    member: Identifier
+    ciphertexts: tuple[bytes, ...]
+    signature: bytes
+
+
+class Reveal(Struct, frozen=True, array_like=True):
+    """The pad seeds of this round towards missing neighbours, sealed to the leader."""
+
+    round_name: RoundName
+    member: Identifier
+    seeds: tuple[tuple[str, bytes], ...]
+    signature: bytes
+
+
+def report_digest(round_name: str, member: str, ciphertexts: tuple[bytes, ...]) -> bytes:
+    """What a report's signature, its receipt and the audit name it by."""
+    hasher = hashlib.sha256(f"commonwatt/1 report\0{round_name}\0{member}\0".encode())
+    for ciphertext in ciphertexts:
+        hasher.update(len(ciphertext).to_bytes(4, "big") + ciphertext)
+    return hasher.digest()
+
+
+def reveal_digest(round_name: str, member: str, seeds: tuple[tuple[str, bytes], ...]) -> bytes:
+    """What a reveal's signature covers."""
+    hasher = hashlib.sha256(f"commonwatt/1 reveal\0{round_name}\0{member}\0".encode())
+    for peer, seed in seeds:
+        hasher.update(peer.encode() + b"\0" + seed)
+    return hasher.digest()
+
+
+def aggregate_digest(aggregate: Aggregate) -> str:
+    """What an acknowledgement names the aggregate by."""
+    return hashlib.sha256(b"commonwatt/1 aggregate\0" + msgspec.json.encode(aggregate)).hexdigest()
+
+
+def merkle_root(digests: list[bytes]) -> str:
+    """Root over the reports of a round in the order of the roster, hashed as RFC 9162, section 2.1.1."""
+    if not digests:
+        return hashlib.sha256(b"").hexdigest()
+    level = [hashlib.sha256(b"\x00" + digest).digest() for digest in digests]
+    return _merkle(level).hex()
+
+
+def _merkle(leaves: list[bytes]) -> bytes:
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return hashlib.sha256(b"\x01" + _merkle(leaves[:split]) + _merkle(leaves[split:])).digest()
+
+
+def sign_report(key: Ed25519PrivateKey, round_name: str, member: str, ciphertexts: tuple[bytes, ...]) -> Report:
+    """The report with its member's signature."""
+    signature = key.sign(report_digest(round_name, member, ciphertexts))
+    return Report(round_name, member, ciphertexts, signature)
+
+
+def sign_reveal(key: Ed25519PrivateKey, round_name: str, member: str, seeds: tuple[tuple[str, bytes], ...]) -> Reveal:
+    """The reveal with its member's signature."""
+    return Reveal(round_name, member, seeds, key.sign(reveal_digest(round_name, member, seeds)))
+
+
+def verify_report(report: Report, key: Ed25519PublicKey) -> bytes:
+    """The report's digest, if its member signed it; raises `SealRefused`."""
+    digest = report_digest(report.round_name, report.member, report.ciphertexts)
+    _verify(key, report.signature, digest, f"report of {report.member!r}")
+    return digest
+
+
+def verify_reveal(reveal: Reveal, key: Ed25519PublicKey) -> None:
+    """Check a reveal's signature; raises `SealRefused`."""
+    _verify(key, reveal.signature, reveal_digest(reveal.round_name, reveal.member, reveal.seeds), f"reveal of {reveal.member!r}")
+
+
+def seal(content: Report | Reveal, leader_key: bytes) -> bytes:
+    """Encrypt to the leader's envelope key, bound to the kind of content and its round."""
+    plaintext = msgspec.msgpack.encode(content)
+    return SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(leader_key), info=_info(type(content), content.round_name))
+
+
+def unseal_report(sealed: bytes, round_name: str, leader_key: X25519PrivateKey) -> Report:
+    """Open a report of this round; raises `SealRefused` for anything else."""
+    report = _open(sealed, Report, round_name, leader_key)
+    assert isinstance(report, Report)
+    return report
+
+
+def unseal_reveal(sealed: bytes, round_name: str, leader_key: X25519PrivateKey) -> Reveal:
+    """Open a reveal of this round; raises `SealRefused` for anything else."""
+    reveal = _open(sealed, Reveal, round_name, leader_key)
+    assert isinstance(reveal, Reveal)
+    return reveal
+
+
+def _open(sealed: bytes, kind: type[Report] | type[Reveal], round_name: str, key: X25519PrivateKey) -> Report | Reveal:
+    if len(sealed) > MAX_SEALED_BYTES:
+        raise SealRefused(f"sealed message of {len(sealed)} bytes: at most {MAX_SEALED_BYTES} are read")
+    try:
+        plaintext = SUITE.decrypt(sealed, key, info=_info(kind, round_name))
+    except (InvalidTag, ValueError) as error:
+        raise SealRefused(f"not a {kind.__name__.lower()} sealed to this leader for round {round_name}") from error
+    try:
+        content = msgspec.msgpack.decode(plaintext, type=kind)
+    except msgspec.DecodeError as error:
+        raise SealRefused(f"sealed {kind.__name__.lower()}: {error}") from error
+    if content.round_name != round_name:
+        raise SealRefused(f"sealed {kind.__name__.lower()} names round {content.round_name}, not {round_name}")
+    return content
+
+
+def _info(kind: type[Report] | type[Reveal], round_name: str) -> bytes:
+    return f"commonwatt/1 {kind.__name__.lower()} {round_name}".encode()
+
+
+def _verify(key: Ed25519PublicKey, signature: bytes, digest: bytes, what: str) -> None:
+    try:
+        key.verify(signature, digest)
+    except InvalidSignature as error:
+        raise SealRefused(f"{what}: signature does not verify") from error

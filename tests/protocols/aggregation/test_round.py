@@ -1,0 +1,293 @@
+"""Whole rounds: exact sums or named refusals, whoever is missing and whatever is sent."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import numpy as np
+import pytest
+
+from protocols.aggregation import differencing, paillier
+from protocols.aggregation.group import RoundRefused
+from protocols.aggregation.leader import Phase
+from protocols.aggregation.member import recompute
+from protocols.aggregation.messages import (
+    Aggregate,
+    Drops,
+    SealRefused,
+    merkle_root,
+    report_digest,
+    seal,
+    sign_report,
+    sign_reveal,
+    unseal_report,
+)
+from tests.protocols.aggregation.community import Community, encryptor, operator_keys
+
+
+def fuzzed_round(seed: int) -> str:
+    """One round with drawn size, values, absentees (up to 50 %) and mute survivors (up to 10 %); returns how it ended."""
+    rng = random.Random(seed)
+    size = rng.randint(3, 12)
+    community = Community(size, values=rng.choice([1, 7, 40]), seed=seed)
+    announce = community.announce()
+    round_ = community.leader_round(announce)
+    absent = set(rng.sample(community.names, rng.randint(0, size // 2)))
+    mute = {name for name in community.names if rng.random() < 0.1}
+    values = {name: community.values() for name in community.names}
+    present = [name for name in community.names if name not in absent]
+    for name in rng.sample(present, len(present)):
+        sealed, _ = community.members[name].report(announce, values[name], community.randomisers())
+        round_.receive_report(sealed)
+        if rng.random() < 0.2:
+            round_.receive_report(sealed)
+        if rng.random() < 0.3:
+            with pytest.raises(SealRefused):
+                round_.receive_report(rng.randbytes(rng.randint(0, 400)))
+    try:
+        community.recover(round_, round_.close(), mute)
+    except RoundRefused as error:
+        assert round_.phase is Phase.FAILED, error
+        assert len(round_.survivors) < community.group.members_min
+        return "refused"
+    answer, sums = community.book.receive(round_.aggregate(community.exponents()))
+    assert answer.accepted, f"seed {seed}: {answer.reason}"
+    assert sums is not None
+    expected = np.array([values[name] for name in round_.survivors]).sum(axis=0)
+    assert sums.values.tolist() == expected.tolist(), f"seed {seed}"
+    assert sums.count == len(round_.survivors)
+    return "exact"
+
+
+def test_every_fuzzed_round_is_exact_or_refused() -> None:
+    ends = [fuzzed_round(seed) for seed in range(60)]
+    assert ends.count("exact") > 30
+    assert ends.count("refused") > 0
+
+
+@pytest.mark.slow
+def test_a_thousand_fuzzed_rounds_give_no_wrong_sum() -> None:
+    for seed in range(1000, 2000):
+        fuzzed_round(seed)
+
+
+@pytest.fixture
+def community() -> Community:
+    return Community(8)
+
+
+def reported(community: Community, number: int = 1, without: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
+    announce = community.announce(number)
+    round_ = community.leader_round(announce)
+    openings = {}
+    for name in community.names:
+        if name not in without:
+            sealed, openings[name] = community.members[name].report(announce, [1] * 7, community.randomisers())
+            round_.receive_report(sealed)
+    return announce, round_, openings
+
+
+def test_members_refuse_a_round_that_could_expose_them(community: Community) -> None:
+    member = community.members["h001"]
+    announce = community.announce(5)
+    cases = {
+        "under key": {"key_id": "0" * 16},
+        "twice": {"roster": (*announce.roster, "h001")},
+        "make a round": {"roster": ("h000", "h001")},
+        "does not name": {"roster": tuple(name for name in announce.roster if name != "h001")},
+        "not a registered member": {"roster": (*announce.roster, "ghost")},
+        "not newer": {"round_name": "1:0"},
+    }
+    for words, changes in cases.items():
+        with pytest.raises(RoundRefused, match=words):
+            member.report(
+                msgspec.structs.replace(announce, **changes), [1] * 7, community.randomisers(),
+                newest=(1, 4) if words == "not newer" else (0, 0),
+            )  # fmt: skip
+
+
+def test_a_repeated_announcement_gets_the_same_bytes_and_a_changed_one_none(community: Community) -> None:
+    announce = community.announce()
+    first, _ = community.members["h001"].report(announce, [1] * 7, community.randomisers())
+    again, _ = community.members["h001"].report(announce, [2] * 7, community.randomisers())
+    assert again == first
+    with pytest.raises(RoundRefused, match="not newer"):
+        community.members["h001"].report(
+            msgspec.structs.replace(announce, beacon="11" * 32), [2] * 7, community.randomisers()
+        )
+
+
+def test_a_member_unmasks_nobody_against_the_rules(community: Community) -> None:
+    announce, round_, _ = reported(community, without=("h007",))
+    drops = round_.close()
+    assert drops is not None
+    member = community.members["h001"]
+    refusals = {
+        "is on the drop list": {"dropped": ("h001", "h007")},
+        "outside the roster": {"dropped": ("ghost",)},
+        "below the smallest": {"dropped": tuple(f"h{i:03d}" for i in range(2, 8))},
+        "is led by": {"leader": "h002"},
+        "no report was made": {"round_name": "1:9"},
+        "decoys": {"decoys": tuple(f"d{i}" for i in range(17))},
+    }
+    for words, changes in refusals.items():
+        with pytest.raises(RoundRefused, match=words):
+            member.reveal(msgspec.structs.replace(drops, **changes))
+    member.reveal(drops)
+    with pytest.raises(RoundRefused, match="does not contain an earlier one"):
+        member.reveal(msgspec.structs.replace(drops, dropped=("h006",)))
+
+
+def test_the_leader_names_what_is_wrong_and_the_round_goes_on(community: Community) -> None:
+    announce, round_, _ = reported(community, without=("h006", "h007"))
+    key = community.key
+    width = key.ciphertext_bytes
+    envelope = community.group.card("h000").envelope_key
+
+    def sealed(name: str, ciphertexts: tuple[bytes, ...], *, signer: str | None = None, round_name: str = "1:1") -> bytes:
+        return seal(sign_report(community.signing[signer or name], round_name, name, ciphertexts), envelope)
+
+    one = (paillier.to_bytes(key, encryptor().encrypt(1, 5)),)
+    refusals = [
+        (sealed("h006", one, signer="h001"), SealRefused, "signature"),
+        (sealed("h006", one, round_name="1:2"), SealRefused, "sealed to this leader"),
+        (sealed("h006", one * 2), RoundRefused, "ciphertexts"),
+        (sealed("h006", (b"\x01" * (width - 1),)), paillier.CiphertextRefused, "bytes"),
+        (sealed("h001", one), RoundRefused, "two different reports"),
+        (seal(sign_report(community.signing["h001"], "1:1", "h001", one), community.group.card("h002").envelope_key), SealRefused, ""),
+    ]
+    for data, kind, words in refusals:
+        with pytest.raises(kind, match=words or "round"):
+            round_.receive_report(data)
+    for name, value in (("h006", 0), ("h007", key.n * 3)):
+        round_.receive_report(sealed(name, (paillier.to_bytes(key, value),)))
+    drops = round_.close()
+    assert drops is not None
+    assert drops.dropped == ("h006", "h007")
+    with pytest.raises(RoundRefused, match="takes no more"):
+        round_.receive_report(sealed("h006", one))
+    community.recover(round_, drops)
+    answer, sums = community.book.receive(round_.aggregate(community.exponents()))
+    assert answer.accepted
+    assert sums is not None
+    assert sums.values.tolist() == [6] * 7
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_aggregate_that_is_no_sum_is_refused(community: Community, value: int) -> None:
+    aggregate = Aggregate(
+        round_name="1:1", leader="h000", key_id=community.key.key_id, count=8, beacon="00" * 32, root="00" * 32,
+        ciphertexts=(paillier.to_bytes(community.key, value),),
+    )  # fmt: skip
+    answer, sums = community.book.receive(aggregate)
+    assert (answer.accepted, sums) == (False, None)
+
+
+def test_one_report_offered_as_the_sum_is_noise(community: Community) -> None:
+    """A malicious leader that sends one member's ciphertext as the aggregate learns nothing, and the operator decrypts noise."""
+    announce, round_, _ = reported(community)
+    assert round_.close() is None
+    aggregate = round_.aggregate(community.exponents())
+    sealed, _ = community.members["h001"].report(announce, [1] * 7, community.randomisers())
+    stolen = unseal_report(sealed, "1:1", community.envelopes["h000"]).ciphertexts
+    answer, sums = community.book.receive(msgspec.structs.replace(aggregate, ciphertexts=stolen))
+    assert not answer.accepted
+    assert sums is None
+    assert "checksum" in answer.reason
+
+
+def test_a_round_is_answered_once(community: Community) -> None:
+    _, round_, _ = reported(community)
+    round_.close()
+    aggregate = round_.aggregate(community.exponents())
+    first, sums = community.book.receive(aggregate)
+    assert sums is not None
+    assert community.book.receive(aggregate) == (first, None)
+    another, none = community.book.receive(round_.aggregate(community.exponents()))
+    assert not another.accepted
+    assert none is None
+
+
+def test_a_wrong_key_and_a_small_group_are_refused_by_name(community: Community) -> None:
+    _, round_, _ = reported(community)
+    round_.close()
+    aggregate = round_.aggregate(community.exponents())
+    other, _ = operator_keys(2)
+    for words, changes in {"under key": {"key_id": other.key_id}, "smallest": {"count": 2}}.items():
+        answer, _ = Community(8).book.receive(msgspec.structs.replace(aggregate, **changes))
+        assert words in answer.reason
+
+
+def test_a_count_that_does_not_match_the_sum_is_refused(community: Community) -> None:
+    _, round_, _ = reported(community)
+    round_.close()
+    answer, _ = community.book.receive(msgspec.structs.replace(round_.aggregate(community.exponents()), count=7))
+    assert "says 7" in answer.reason
+
+
+def test_a_false_reveal_is_refused(community: Community) -> None:
+    _, round_, _ = reported(community, without=("h007",))
+    assert round_.close() is not None
+    envelope = community.group.card("h000").envelope_key
+    for seeds in ((("h003", bytes(32)),), (("h007", b"short"),)):
+        with pytest.raises(RoundRefused, match="not asked for"):
+            round_.receive_reveal(seal(sign_reveal(community.signing["h001"], "1:1", "h001", seeds), envelope))
+    with pytest.raises(RoundRefused, match="not a survivor"):
+        round_.receive_reveal(seal(sign_reveal(community.signing["h007"], "1:1", "h007", (("h001", bytes(32)),)), envelope))
+
+
+def test_a_wrong_seed_makes_a_refused_sum_and_never_a_wrong_one(community: Community) -> None:
+    _, round_, _ = reported(community, without=("h007",))
+    drops = round_.close()
+    assert drops is not None
+    envelope = community.group.card("h000").envelope_key
+    for name in round_.survivors:
+        sealed = community.members[name].reveal(drops)
+        if name == "h001":
+            sealed = seal(sign_reveal(community.signing[name], "1:1", name, (("h007", bytes(32)),)), envelope)
+        assert sealed is not None
+        round_.receive_reveal(sealed)
+    assert round_.advance() is None
+    answer, _ = community.book.receive(round_.aggregate(community.exponents()))
+    assert "checksum" in answer.reason
+
+
+def test_settlement_opens_a_report_bit_for_bit(community: Community) -> None:
+    announce, _, openings = reported(community)
+    sealed, opening = community.members["h003"].report(announce, [1] * 7, community.randomisers())
+    report = unseal_report(sealed, "1:1", community.envelopes["h000"])
+    digest = report_digest("1:1", "h003", report.ciphertexts)
+    assert recompute(community.group, encryptor(), opening) == digest
+    for changed in ([2, *opening.values[1:]], [*opening.values[:-1], 0]):
+        assert recompute(community.group, encryptor(), msgspec.structs.replace(opening, values=tuple(changed))) != digest
+
+
+def test_an_audit_recomputes_the_root_of_what_was_summed(community: Community) -> None:
+    announce, round_, _ = reported(community)
+    round_.close()
+    digests = []
+    for name in community.names:
+        sealed, _ = community.members[name].report(announce, [1] * 7, community.randomisers())
+        digests.append(report_digest("1:1", name, unseal_report(sealed, "1:1", community.envelopes["h000"]).ciphertexts))
+    assert round_.aggregate(community.exponents()).root == merkle_root(digests)
+    assert merkle_root(digests[:-1]) != merkle_root(digests)
+
+
+def test_decoys_hide_who_is_missing(community: Community) -> None:
+    rng = random.Random(3)
+    present = community.names[:-1]
+    hidden = differencing.decoys(community.names, present, rng)
+    assert len(set(community.names) ^ (set(present) - set(hidden))) == differencing.BATCH
+    assert differencing.decoys(community.names, community.names, rng) == ()
+    assert differencing.decoys((), present, rng) == ()
+    assert differencing.admitted(community.names, ["n1", "n2"]) == ()
+    assert len(differencing.admitted(community.names, [f"n{i}" for i in range(5)])) == 5
+    _, round_, _ = reported(community, without=("h007",))
+    drops = round_.close(decoys=hidden)
+    assert isinstance(drops, Drops)
+    community.recover(round_, drops)
+    answer, sums = community.book.receive(round_.aggregate(community.exponents()))
+    assert answer.accepted
+    assert sums is not None
+    assert sums.count == 3
