@@ -243,7 +243,7 @@ def _climate(
     awake: Awake,
     rng: np.random.Generator,
 ) -> None:
-    """An inverter air conditioner that follows the outdoor temperature while people are at home, and idles on and off below 30 %."""
+    """An inverter air conditioner that follows the outdoor temperature while people are at home, and cycles below 30 %."""
     if habits.air_conditioner_w <= 0.0:
         return
     wake_s, leave_s, return_s, sleep_s = awake

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hil.households.tariffs import Tariff
+from hil.households.tariffs import SpotTariff, Tariff
 
 Floats = npt.NDArray[np.float64]
 Series = npt.NDArray[np.float32]
@@ -50,7 +50,7 @@ class EvSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvAsset(msgspec.Struct, frozen=True, kw_only=True):
-    """A charging point and the one car that uses it. Below `minimum_w` (6 A per phase, IEC 61851-1) a car does not charge at all."""
+    """A charging point and the one car that uses it. Below `minimum_w` (6 A, IEC 61851-1) it does not charge at all."""
 
     rated_w: float
     minimum_w: float
@@ -148,7 +148,9 @@ class NeighbourhoodDay(msgspec.Struct, frozen=True, kw_only=True):
     utc_offset_s: float
     latitude_deg: float
     longitude_deg: float
-    tariff: Tariff
+    tariff: Tariff | SpotTariff
     source_voltage_pu: Series
     households: tuple[HouseholdProfiles, ...]
     history: tuple[HistorySeries, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What of all this is real and what is synthetic; for the report."""

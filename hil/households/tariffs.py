@@ -13,18 +13,20 @@ Prices are in Australian dollars per kWh (the one place where energy is not in W
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from hil.errors import ScenarioError
+from hil.households.tables import read_columns
 
 Floats = npt.NDArray[np.float64]
 DAY_S = 86_400
 WH_PER_KWH = 1000.0
+KWH_PER_MWH = 1000.0
 
 
 class TariffPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +70,7 @@ def bill(net_import_w: Floats, step_s: float, import_price_per_kwh: Floats, feed
     return float(np.maximum(kwh, 0.0) @ import_price_per_kwh - np.maximum(-kwh, 0.0) @ feed_in_price_per_kwh)
 
 
-def _hours(
-    name: str, from_h: int, until_h: int, price_per_kwh: float, weekdays: bool = True, weekends: bool = True
-) -> TariffPeriod:
+def _hours(name: str, from_h: int, until_h: int, price_per_kwh: float, weekdays: bool = True, weekends: bool = True) -> TariffPeriod:
     return TariffPeriod(
         name=name,
         from_s=from_h * 3600,
@@ -123,16 +123,56 @@ class WholesalePrices(msgspec.Struct, frozen=True, kw_only=True):
     price_per_kwh: Floats
     demand_w: Floats
 
-    def prices(self, times_s: Floats, network_price_per_kwh: float = 0.0) -> tuple[Floats, Floats]:
-        """Import and feed-in price of the instants: the spot price, with `network_price_per_kwh` added to imports only."""
+    def prices(self, times_s: Floats) -> Floats:
+        """Spot price per kWh at the instants."""
         index = np.floor_divide(np.asarray(times_s, dtype=np.float64) - self.start_s, self.step_s).astype(np.int64)
         if index.size and (index.min() < 0 or index.max() >= len(self.price_per_kwh)):
             first, last = self.start_s, self.start_s + self.step_s * len(self.price_per_kwh)
             raise ScenarioError(
                 f"wholesale prices cover [{first:.0f}, {last:.0f}) s, asked for {np.min(times_s):.0f} to {np.max(times_s):.0f} s"
             )
-        spot = self.price_per_kwh[index]
-        return spot + network_price_per_kwh, spot
+        return self.price_per_kwh[index]
+
+
+class SpotTariff(msgspec.Struct, frozen=True, kw_only=True):
+    """The spot price passed through: an import costs it plus the network's price, an export earns it (and pays when it is negative).
+
+    Same face as `Tariff`. `network` gives the network's part and the supply charge; its feed-in price is not used.
+    """
+
+    name: str
+    source: str
+    wholesale: WholesalePrices
+    network: Tariff
+
+    @property
+    def supply_charge_per_day(self) -> float:
+        return self.network.supply_charge_per_day
+
+    def prices(self, times_s: Floats, utc_offset_s: float) -> tuple[Floats, Floats]:
+        network, _ = self.network.prices(times_s, utc_offset_s)
+        spot = self.wholesale.prices(times_s)
+        return spot + network, spot
+
+
+AUSNET_NSP20_OTHER_MONTHS_2019 = Tariff(
+    name="ausnet-nsp20-2019-other-months",
+    source="UNSW-CEEM/Bill_Calculator TN201921 (AusNet NSP20, 2019/20, network use of system), April, May, September to November",
+    base_import_price_per_kwh=0.0454179,
+    feed_in_price_per_kwh=0.0,
+    supply_charge_per_day=0.346575,
+    periods=(),
+)
+
+
+def spot_tariff(profiles_folder: Path) -> SpotTariff:
+    """AEMO half-hours of 2019 and 2020 with AusNet's network price of the months without a seasonal peak."""
+    return SpotTariff(
+        name="vic-spot-2019",
+        source="Source: AEMO (VIC1 regional reference price); network: AusNet NSP20 2019/20",
+        wholesale=read_aemo_30min(profiles_folder),
+        network=AUSNET_NSP20_OTHER_MONTHS_2019,
+    )
 
 
 NEM_UTC_OFFSET_S = 36_000
@@ -141,24 +181,33 @@ NEM_UTC_OFFSET_S = 36_000
 
 def read_aemo_week(profiles_folder: Path, week: str) -> WholesalePrices:
     """One of the eight weeks of `aemo_5min_vic_8weeks.parquet` (e.g. "2024-08-05"); its times are the *ends* of the intervals."""
-    import pyarrow.parquet as parquet
-
     path = profiles_folder / "aemo_5min_vic_8weeks.parquet"
-    if not path.is_file():
-        raise ScenarioError(
-            f"{path} is missing: it holds AEMO 5-minute prices of VIC1 (week, settlementdate_nem, vic1_rrp, vic1_demand_mw)"
-        )
-    table = parquet.read_table(path)
-    weeks = np.asarray(table["week"].to_pylist())
-    rows = np.flatnonzero(weeks == week)
+    table = read_columns(path, "AEMO 5-minute prices of VIC1: week, settlementdate_nem, vic1_rrp, vic1_demand_mw")
+    rows = np.flatnonzero(table["week"].astype(str) == week)
     if not rows.size:
-        raise ScenarioError(f"{path} has no week {week!r}, it has {', '.join(sorted(set(weeks.tolist())))}")
-    ends = table["settlementdate_nem"].to_pylist()
-    first_end = ends[int(rows[0])].replace(tzinfo=datetime.UTC)
-    dollars_per_mwh = table["vic1_rrp"].to_numpy()[rows].astype(np.float64)
+        raise ScenarioError(f"{path} has no week {week!r}, it has {', '.join(sorted(set(table['week'].astype(str))))}")
+    return _wholesale(table, rows, _unix_s(table["settlementdate_nem"][rows]) - 300.0, 300.0)
+
+
+def read_aemo_30min(profiles_folder: Path) -> WholesalePrices:
+    """Victorian half-hours of 2019 and 2020 from `aemo_30min_vic_2019_2020.parquet`; its times are the *starts*."""
+    path = profiles_folder / "aemo_30min_vic_2019_2020.parquet"
+    table = read_columns(path, "AEMO half-hour prices of VIC1: time_start_nem, vic1_rrp, vic1_demand_mw")
+    rows = np.arange(len(table["vic1_rrp"]))
+    return _wholesale(table, rows, _unix_s(table["time_start_nem"]), 1800.0)
+
+
+def _unix_s(nem_times: npt.NDArray[Any]) -> Floats:
+    """NEM wall-clock times (UTC+10 all year) as Unix seconds."""
+    return np.asarray(nem_times.astype("datetime64[s]").astype(np.int64) - NEM_UTC_OFFSET_S, dtype=np.float64)
+
+
+def _wholesale(table: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64], starts_s: Floats, step_s: float) -> WholesalePrices:
+    if not np.all(np.diff(starts_s) == step_s):
+        raise ScenarioError(f"AEMO prices must be contiguous intervals of {step_s:.0f} s")
     return WholesalePrices(
-        start_s=first_end.timestamp() - NEM_UTC_OFFSET_S - 300.0,
-        step_s=300.0,
-        price_per_kwh=dollars_per_mwh / 1000.0,
-        demand_w=table["vic1_demand_mw"].to_numpy()[rows].astype(np.float64) * 1e6,
+        start_s=float(starts_s[0]),
+        step_s=step_s,
+        price_per_kwh=table["vic1_rrp"][rows].astype(np.float64) / KWH_PER_MWH,
+        demand_w=table["vic1_demand_mw"][rows].astype(np.float64) * 1e6,
     )
