@@ -36,11 +36,18 @@ class Structure:
         names += [f"generation_{index}" for index in range(len(household.generators))]
         self.block = {name: slice(k * steps, (k + 1) * steps) for k, name in enumerate(names)}
         self.variables = len(names) * steps
+        for index in range(len(household.batteries)):
+            for name in (f"reserve_missing_{index}", f"reserve_spare_{index}"):
+                self.block[name] = slice(self.variables, self.variables + 1)
+                self.variables += 1
         self.equality = sp.csc_matrix(self._equality())
         self.quadratic = self._quadratic()
 
     def _equality(self) -> sp.spmatrix:
-        """Rows: balance, split of net import, then one energy equation for each battery and each flexible load."""
+        """Rows: balance, split of net import, one energy equation for each battery and flexible load; then each battery's reserve.
+
+        The reserve is a single row: last energy + missing - spare = wanted at the end.
+        """
         household, steps, step_h = self.household, self.steps, self.step_h
         one = sp.identity(steps, format="csc")
         before = sp.eye(steps, k=-1, format="csc")
@@ -68,7 +75,15 @@ class Structure:
             )
         for index in range(len(household.generators)):
             rows[0] |= {f"generation_{index}": one}
-        return sp.block_array([[row.get(name, sp.csc_matrix((steps, steps))) for name in self.block] for row in rows])
+        last = sp.csc_matrix(([1.0], ([0], [steps - 1])), shape=(1, steps))
+        for index in range(len(household.batteries)):
+            scalar = sp.identity(1, format="csc")
+            missing, spare = f"reserve_missing_{index}", f"reserve_spare_{index}"
+            rows.append({f"battery_energy_{index}": last, missing: scalar, spare: -scalar})
+        columns = {name: block.stop - block.start for name, block in self.block.items()}
+        return sp.block_array(
+            [[row.get(name, sp.csc_matrix((next(iter(row.values())).shape[0], width))) for name, width in columns.items()] for row in rows]
+        )
 
     def _stores(self) -> list[tuple[float, float]]:
         """Efficiency and retention of each flexible load."""
@@ -111,7 +126,7 @@ class Vectors:
         block, steps = self.structure.block, self.structure.steps
         self._fill_node(inputs, ladder)
         self._fill_terms(inputs)
-        self._fill_batteries(inputs)
+        self._fill_batteries(inputs, ladder)
         row = (2 + len(inputs.batteries)) * steps
         prices = shortfall_prices_per_kwh(self.structure.household, ladder)
         for index, load in enumerate(flexible_loads(self.structure.household, inputs)):
@@ -156,7 +171,7 @@ class Vectors:
         self.q[node] = terms.extra_price_per_kwh - rho * anchor_kw
         self.constant = 0.5 * rho * float(anchor_kw @ anchor_kw)
 
-    def _fill_batteries(self, inputs: ScheduleInputs) -> None:
+    def _fill_batteries(self, inputs: ScheduleInputs, ladder: PriorityLadder) -> None:
         block, steps = self.structure.block, self.structure.steps
         for index, (battery, state) in enumerate(zip(self.structure.household.batteries, inputs.batteries, strict=True)):
             charge, discharge, energy = (block[f"{name}_{index}"] for name in ("charge", "discharge", "battery_energy"))
@@ -167,10 +182,10 @@ class Vectors:
             capacity_kwh = KILO * battery.capacity_wh
             self.l[energy] = capacity_kwh * battery.min_soc_frac
             self.u[energy] = capacity_kwh * battery.max_soc_frac
-            last = energy.stop - 1
-            self.q[last] = -state.end_value_per_kwh / self.structure.step_h
-            if state.end_min_soc_frac is not None:
-                self.l[last] = capacity_kwh * state.end_min_soc_frac
+            self.q[energy.stop - 1] = -state.end_value_per_kwh / self.structure.step_h
+            self.q[block[f"reserve_missing_{index}"]] = ladder.reserve_per_kwh / self.structure.step_h
+            end_frac = battery.min_soc_frac if state.end_min_soc_frac is None else state.end_min_soc_frac
+            self.b[index - len(inputs.batteries)] = capacity_kwh * end_frac
             self.b[(2 + index) * steps] = capacity_kwh * state.soc_frac
 
     def lower_selling_price(self, inputs: ScheduleInputs) -> None:

@@ -19,13 +19,17 @@ MARGIN = 1.02
 
 
 class PriorityLadder(msgspec.Struct, frozen=True, kw_only=True):
-    """Prices per kWh of electricity, from the last thing to give way to the first, and the highest price of energy they stand above."""
+    """Prices per kWh of electricity, from the last thing to give way to the first, and the highest price of energy they stand above.
 
-    breach_per_kwh: float = 10.0
-    p2_per_kwh: float = 3.0
-    vehicle_per_kwh: float = 1.0
-    appliance_per_kwh: float = 0.9
-    tank_per_kwh: float = 0.8
+    The reserve is what a battery shall hold at the end of the horizon (per stored kWh).
+    """
+
+    breach_per_kwh: float = 20.0
+    p2_per_kwh: float = 5.0
+    vehicle_per_kwh: float = 1.6
+    appliance_per_kwh: float = 1.5
+    tank_per_kwh: float = 1.4
+    reserve_per_kwh: float = 1.2
     price_bound_per_kwh: float = 0.6
 
     def scaled(self, factor: float) -> PriorityLadder:
@@ -36,6 +40,7 @@ class PriorityLadder(msgspec.Struct, frozen=True, kw_only=True):
             vehicle_per_kwh=self.vehicle_per_kwh * factor,
             appliance_per_kwh=self.appliance_per_kwh * factor,
             tank_per_kwh=self.tank_per_kwh * factor,
+            reserve_per_kwh=self.reserve_per_kwh * factor,
             price_bound_per_kwh=self.price_bound_per_kwh * factor,
         )
 
@@ -51,6 +56,7 @@ def ladder_findings(ladder: PriorityLadder, household: Household) -> list[str]:
     bottom = _carried(max(ladder.price_bound_per_kwh, fuel), wear, carry_frac) + comfort
     p3_top = max(ladder.vehicle_per_kwh, ladder.appliance_per_kwh, ladder.tank_per_kwh)
     rungs = (
+        ("reserve_per_kwh", ladder.reserve_per_kwh, bottom),
         ("vehicle_per_kwh", ladder.vehicle_per_kwh, bottom),
         ("appliance_per_kwh", ladder.appliance_per_kwh, bottom),
         ("tank_per_kwh", ladder.tank_per_kwh, bottom),

@@ -108,7 +108,7 @@ class Household(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class BatteryState(msgspec.Struct, frozen=True, kw_only=True):
-    """Now, and what is wanted at the end: a price for what is left, and optionally a least state of charge."""
+    """Now, and what is wanted at the end: a price for what is left, and optionally a state of charge that shall be left."""
 
     soc_frac: float
     end_value_per_kwh: float = 0.0

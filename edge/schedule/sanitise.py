@@ -103,7 +103,7 @@ def sanitise(household: Household, inputs: ScheduleInputs) -> Sanitised | Refusa
         pv_w=pv_w,
         import_limit_w=np.minimum(inputs.import_limit_w, import_reach_w),
         export_limit_w=np.minimum(inputs.export_limit_w, export_reach_w),
-        batteries=tuple(_battery(b, s, inputs, moved) for b, s in zip(household.batteries, inputs.batteries, strict=True)),
+        batteries=tuple(_battery(b, s, moved) for b, s in zip(household.batteries, inputs.batteries, strict=True)),
         vehicles=tuple(_vehicle(v, s, moved) for v, s in zip(household.vehicles, inputs.vehicles, strict=True)),
         tanks=tuple(_tank(t.name, t.capacity_wh, s, moved) for t, s in zip(household.tanks, inputs.tanks, strict=True)),
         appliances=tuple(_appliance(a.name, s, moved) for a, s in zip(household.appliances, inputs.appliances, strict=True)),
@@ -212,15 +212,14 @@ def _state_refusals(inputs: ScheduleInputs) -> Iterator[Refusal]:
             yield _refuse(RefusalReason.NOT_FINITE, f"{name} is {value}")
 
 
-def _battery(battery: Battery, state: BatteryState, inputs: ScheduleInputs, moved: list[Adjustment]) -> BatteryState:
+def _battery(battery: Battery, state: BatteryState, moved: list[Adjustment]) -> BatteryState:
     soc_frac = min(max(state.soc_frac, battery.min_soc_frac), battery.max_soc_frac)
     if soc_frac != state.soc_frac:
         detail = f"{battery.name}: state of charge {state.soc_frac:.3f} taken as {soc_frac:.3f}"
         moved.append(Adjustment(reason=AdjustmentReason.SOC_CLAMPED, detail=detail))
     end_frac = state.end_min_soc_frac
     if end_frac is not None:
-        gain_wh = battery.charge_efficiency_frac * battery.max_charge_w * inputs.steps * inputs.step_h
-        end_frac = max(min(end_frac, battery.max_soc_frac, soc_frac + gain_wh / battery.capacity_wh), battery.min_soc_frac)
+        end_frac = min(max(end_frac, battery.min_soc_frac), battery.max_soc_frac)
         if end_frac != state.end_min_soc_frac:
             detail = f"{battery.name}: wanted at the end {state.end_min_soc_frac:.3f}, can have {end_frac:.3f}"
             moved.append(Adjustment(reason=AdjustmentReason.END_SOC_CLAMPED, detail=detail))

@@ -36,7 +36,7 @@ class Specification:
         self.rules: list[cp.Constraint] = []
         power_kw = KILO * (inputs.p1_load_w + inputs.p2_load_w + inputs.pv_w)
         power_kw = power_kw + self._yielding(household, inputs, ladder)
-        power_kw = power_kw + self._batteries(household, inputs)
+        power_kw = power_kw + self._batteries(household, inputs, ladder)
         power_kw = power_kw + self._vehicles(household, inputs, ladder)
         power_kw = power_kw + self._tanks(household, inputs, ladder)
         power_kw = power_kw + self._appliances(household, inputs, ladder)
@@ -55,7 +55,7 @@ class Specification:
         self.cost += [ladder.p2_per_kwh * cp.sum(p2_shed), household.curtailment_per_kwh * cp.sum(pv_curtailed)]
         return pv_curtailed - p2_shed
 
-    def _batteries(self, household: Household, inputs: ScheduleInputs) -> Expression:
+    def _batteries(self, household: Household, inputs: ScheduleInputs, ladder: PriorityLadder) -> Expression:
         total: Expression = cp.Constant(np.zeros(self.steps))
         for index, (battery, state) in enumerate(zip(household.batteries, inputs.batteries, strict=True)):
             charge, discharge = self._positive(f"charge_{index}"), self._positive(f"discharge_{index}")
@@ -71,7 +71,8 @@ class Specification:
                 energy <= capacity_kwh * battery.max_soc_frac,
             ]
             if state.end_min_soc_frac is not None:
-                self.rules.append(energy[-1] >= capacity_kwh * state.end_min_soc_frac)
+                missing = cp.pos(capacity_kwh * state.end_min_soc_frac - energy[-1])
+                self.cost.append(ladder.reserve_per_kwh / self.step_h * missing)
             if self.exclusive:
                 charging = cp.Variable(self.steps, boolean=True)
                 self.rules += [
