@@ -3,7 +3,8 @@
 On an unbalanced feeder import at one phase raises the voltage of another, so neither all-up nor all-low is the worst case. The worst corner of a
 row is searched by signs: every mover goes to the end of its range at which the row gets worse, by the exact derivative *at that corner*, until
 corner and signs agree (no single mover can make it worse to first order). All rows are also tried at each other's corners, which frees a
-search that has stopped at the smaller of two local maxima.
+search that has stopped at the smaller of two local maxima. A row that stays legal even if it moved SWINGS times as far as its slopes say is idle:
+it gets no corner of its own (it stands at all-high or all-low) and is merely looked at in the corners of the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from coordinator.powerflow.radial_reduced import PointState
 MAX_TURNS = 6
 # A slope below this share of its row's largest does not turn a mover round: it would only multiply corners.
 FLAT = 1e-6
+# Slopes change by some ten per cent over a legal box; a row that stays legal at three times its linear swing needs no corner of its own.
+SWINGS = 3.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +32,11 @@ class RowState:
     at_high: BoolArray
     slopes: FloatArray
     excess: FloatArray
+
+    def relevant(self, low_w: FloatArray, high_w: FloatArray) -> BoolArray:
+        """Rows that could reach their limit somewhere in the box if they moved SWINGS times as far as their slopes say."""
+        swing = np.abs(self.slopes) @ (high_w - low_w)
+        return np.asarray(self.excess + SWINGS * swing > 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +83,9 @@ class CornerSearch:
             back = np.where(better, other, back)
             rows.at_high[better] = unique[back[better]]
             rows.excess[:] = np.where(better, excess[np.arange(back.size), other], own)
-            done &= ~better
+            idle = ~rows.relevant(low_w, high_w)
+            rows.at_high[idle] = self.monitors.starts_high[idle][:, None]
+            done = (done & ~better) | idle
             todo = np.flatnonzero(~done & (rows.excess > -near))
             if todo.size == 0:
                 return True

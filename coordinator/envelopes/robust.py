@@ -23,6 +23,7 @@ from coordinator.powerflow.radial import BoolArray, FloatArray
 
 METHOD = "sign-pattern corners of every node-phase, conductor and transformer row, signs settled at the corner itself"
 MAX_ROUNDS = 12
+FULL_STEPS = 3
 # Rows are linearised this far inside their limit (per unit voltage, or share of rating), so that the last round's curvature stays legal.
 INSIDE = 1e-6
 # Rows whose excess is further from the limit than this keep the slopes they have during the rounds (the certificate refreshes all).
@@ -96,6 +97,7 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
     demand, floor = work.demand, work.demand.floor_w
     limits = start
     scale = max(float(np.max(demand.cap_w, initial=0.0)), 1.0)
+    active = np.zeros(sum(state.excess.size for state in states), dtype=np.bool_)
     best: FloatArray | None = None
     for number in range(1, MAX_ROUNDS + 1):
         if not _settle(work, states, limits, near=NEAR):
@@ -103,7 +105,7 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
             continue
         legal = max(float(np.max(state.excess, initial=-np.inf)) for state in states) <= 0.0
         rows, rhs = linear_rows(work.boxes, states, limits)
-        following = allocate(work.problem.rule, demand, rows, rhs)
+        following = allocate(work.problem.rule, demand, rows, rhs, active)
         if following is None:
             if np.array_equal(limits, floor):
                 return best, number
@@ -115,7 +117,8 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
             return limits, number
         if legal:
             best = limits
-        limits = following
+        # Rules whose optimum sits at a vertex may jump between equally good ones; half steps meet in the middle, which is as good.
+        limits = following if number <= FULL_STEPS else 0.5 * (limits + following)
     return limits if best is None else best, MAX_ROUNDS
 
 

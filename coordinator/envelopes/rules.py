@@ -1,8 +1,8 @@
 """Allocation rules over a packing polytope.
 
 Every linearised limit says A x <= b with A >= 0 over the limits x = (export limits, import limits) of the participants, because making any
-limit smaller makes the box of possible operating points smaller. Bounds are floor <= x <= demand. Rules other than EQUAL are convex programs
-for Clarabel; rows are generated as they are violated, since few of them bind.
+limit smaller makes the box of possible operating points smaller. Bounds are floor <= x <= demand. Rules other than EQUAL are convex programs;
+rows are generated as they are violated, since few of them bind.
 """
 
 from __future__ import annotations
@@ -10,28 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import clarabel
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from coordinator.envelopes.interior_point import Objective, minimise
 from coordinator.envelopes.values import AllocationRule
-from coordinator.errors import CoordinatorError
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 BISECTIONS = 60
 ROW_ROUNDS = 30
-ROWS_PER_ROUND = 40
-# Watts are scaled to kilowatts-sized numbers for the interior-point method.
-SCALE_W = 1000.0
+ROWS_PER_ROUND = 100
 # A demand smaller than this is not worth a variable: it is fixed at its floor.
 NEGLIGIBLE_W = 1e-3
-
-
-class AllocationError(CoordinatorError):
-    """The convex solver did not deliver; the text says its status."""
+# A row left out of the optimisation may be broken by this much of its most effective limit; the answer is pulled inside afterwards.
+BROKEN_W = 1e-3
+# Curvature that makes the largest volume unique: of equally large ones the more even.
+TIE_BREAK = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,29 +39,36 @@ class Demand:
     weight: FloatArray
 
 
-def allocate(rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArray) -> FloatArray | None:
-    """Share out: the x of `rule` under rows @ x <= rhs, or None where even the floors break a row."""
+def allocate(
+    rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArray, active: BoolArray | None = None
+) -> FloatArray | None:
+    """Share out: the x of `rule` under rows @ x <= rhs, or None where even the floors break a row.
+
+    `active` (rows,) remembers which rows have ever been broken; passing the same array again for similar rows saves solving anew.
+    """
     if np.any(rows @ demand.floor_w > rhs):
         return None
     if rule is AllocationRule.EQUAL:
         return _equal(demand, rows, rhs)
-    useful = _free(demand, rows, rhs)
-    x = np.where(useful, demand.cap_w, demand.floor_w)
-    active = np.zeros(rhs.size, dtype=np.bool_)
+    free = _free(demand, rows, rhs)
+    if not np.any(free):
+        return demand.floor_w.copy()
+    chosen = np.zeros(rhs.size, dtype=np.bool_) if active is None else active
+    x = _solve(rule, demand, rows[chosen], rhs[chosen], free)
     scale = np.maximum(np.max(rows, axis=1, initial=0.0), 1e-300)
     for _ in range(ROW_ROUNDS):
         broken = (rows @ x - rhs) / scale
-        broken[active] = -np.inf
+        broken[chosen] = -np.inf
         worst = np.argsort(broken)[::-1][:ROWS_PER_ROUND]
-        worst = worst[broken[worst] > 1e-3]
+        worst = worst[broken[worst] > BROKEN_W]
         if worst.size == 0:
             break
-        active[worst] = True
-        x = _solve(rule, demand, rows[active], rhs[active], useful)
+        chosen[worst] = True
+        x = _solve(rule, demand, rows[chosen], rhs[chosen], free)
     return _pull_inside(demand, rows, rhs, x)
 
 
-def _free(demand: Demand, rows: FloatArray, rhs: FloatArray) -> NDArray[np.bool_]:
+def _free(demand: Demand, rows: FloatArray, rhs: FloatArray) -> BoolArray:
     """Limits that can rise above their floor at all."""
     slack = rhs - rows @ demand.floor_w
     room = np.where(rows > 0.0, slack[:, None] / np.maximum(rows, 1e-300), np.inf).min(axis=0, initial=np.inf)
@@ -103,57 +106,30 @@ def _largest(point: Callable[[float], FloatArray], fits: Callable[[FloatArray], 
     return point(low)
 
 
-def _solve(
-    rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArray, useful: NDArray[np.bool_]
-) -> FloatArray:
-    """Solve the rule's program over the useful limits with the given rows."""
-    count = int(useful.sum())
-    floor, cap = demand.floor_w[useful] / SCALE_W, demand.cap_w[useful] / SCALE_W
-    weight = demand.weight[useful]
-    fixed = np.where(useful, 0.0, demand.floor_w)
-    norm = np.maximum(np.max(rows, axis=1, initial=0.0), 1e-300)
-    row_block = sparse.csc_matrix(rows[:, useful] / norm[:, None])
-    row_rhs = (rhs - rows @ fixed) / norm / SCALE_W
-    eye = sparse.identity(count, format="csc")
-    blocks, sides = [row_block, eye, -eye], [row_rhs, cap, -floor]
-    cones: list[object] = [clarabel.NonnegativeConeT(row_rhs.size + 2 * count)]
-    quadratic = sparse.csc_matrix((count, count))
-    if rule is AllocationRule.MAX_VOLUME:
-        linear = -weight
-    elif rule is AllocationRule.LEAST_CURTAILMENT:
-        quadratic = sparse.diags(2.0 * weight / cap, format="csc")
-        linear = -2.0 * weight
-    else:
-        blocks, sides, quadratic, linear, cones = _with_logs(blocks, sides, weight, count)
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.max_threads = 1
-    settings.tol_gap_rel = settings.tol_gap_abs = settings.tol_feas = 1e-9
-    matrix = sparse.vstack(blocks, format="csc")
-    solution = clarabel.DefaultSolver(quadratic, linear, matrix, np.concatenate(sides), cones, settings).solve()
-    if str(solution.status) not in ("Solved", "AlmostSolved"):
-        raise AllocationError(f"{rule.value}: the convex solver ended with {solution.status} on {count} limits and {rhs.size} rows")
+def _objective(rule: AllocationRule, demand: Demand, free: BoolArray) -> Objective:
+    """The rule in terms of y = (x - floor) / (cap - floor), scaled to slopes of about one."""
+    floor, span = demand.floor_w[free], (demand.cap_w - demand.floor_w)[free]
+    weight = demand.weight[free] / np.max(demand.weight[free])
+    none = np.zeros_like(span)
+    if rule is AllocationRule.PROPORTIONAL_FAIR:
+        return Objective(linear=none, quadratic=none, log_gain=weight, log_offset=floor / span)
+    if rule is AllocationRule.LEAST_CURTAILMENT:
+        steep = 2.0 * weight * span**2 / demand.cap_w[free] / np.max(span)
+        return Objective(linear=-steep, quadratic=steep, log_gain=none, log_offset=none)
+    steep = weight * span / np.max(span)
+    return Objective(linear=-steep, quadratic=TIE_BREAK * steep, log_gain=none, log_offset=none)
+
+
+def _solve(rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArray, free: BoolArray) -> FloatArray:
+    """Solve the rule's program over the free limits with the given rows, as y = (x - floor) / (cap - floor)."""
+    span = (demand.cap_w - demand.floor_w)[free]
+    slack = rhs - rows @ demand.floor_w
+    scaled = rows[:, free] * span
+    binding = np.max(scaled, axis=1, initial=0.0) > 0.0
+    y = minimise(_objective(rule, demand, free), scaled[binding] / slack[binding, None])
     x = demand.floor_w.copy()
-    x[useful] = np.clip(np.array(solution.x)[:count], floor, cap) * SCALE_W
+    x[free] += y * span
     return x
-
-
-def _with_logs(
-    blocks: list[sparse.csc_matrix], sides: list[FloatArray], weight: FloatArray, count: int
-) -> tuple[list[sparse.csc_matrix], list[FloatArray], sparse.csc_matrix, FloatArray, list[object]]:
-    """Add t <= log x per limit as exponential cones (t, 1, x) and maximise the weighted sum of t."""
-    rows = sum(block.shape[0] for block in blocks)
-    wide = [sparse.hstack([block, sparse.csc_matrix((block.shape[0], count))], format="csc") for block in blocks]
-    number = np.arange(count)
-    cone = sparse.csc_matrix(
-        (-np.ones(2 * count), (np.concatenate([3 * number, 3 * number + 2]), np.concatenate([count + number, number]))),
-        shape=(3 * count, 2 * count),
-    )
-    side = np.zeros(3 * count)
-    side[1::3] = 1.0
-    linear = np.concatenate([np.zeros(count), -weight])
-    cones: list[object] = [clarabel.NonnegativeConeT(rows), *([clarabel.ExponentialConeT()] * count)]
-    return [*wide, cone], [*sides, side], sparse.csc_matrix((2 * count, 2 * count)), linear, cones
 
 
 def _pull_inside(demand: Demand, rows: FloatArray, rhs: FloatArray, x: FloatArray) -> FloatArray:
