@@ -220,12 +220,12 @@ class NetworkLimits:
         """Compare one step with the band and the ratings."""
         limits = self._limits
         self._tally.passed(3)
-        low, high = int(np.argmin(frame.voltage_min_pu)), int(np.argmax(frame.voltage_max_pu))
-        worst_low_pu, worst_high_pu = float(frame.voltage_min_pu[low]), float(frame.voltage_max_pu[high])
-        if worst_low_pu < limits.voltage_min_pu:
-            self._out(frame, "voltage", f"{self._homes[low]} {worst_low_pu:.4f} pu below {limits.voltage_min_pu}")
-        elif worst_high_pu > limits.voltage_max_pu:
-            self._out(frame, "voltage", f"{self._homes[high]} {worst_high_pu:.4f} pu above {limits.voltage_max_pu}")
+        low, high = int(np.argmin(frame.voltage_min_v)), int(np.argmax(frame.voltage_max_v))
+        worst_low_v, worst_high_v = float(frame.voltage_min_v[low]), float(frame.voltage_max_v[high])
+        if worst_low_v < limits.voltage_min_v:
+            self._out(frame, "voltage", f"{self._homes[low]} {worst_low_v:.2f} V below {limits.voltage_min_v}")
+        elif worst_high_v > limits.voltage_max_v:
+            self._out(frame, "voltage", f"{self._homes[high]} {worst_high_v:.2f} V above {limits.voltage_max_v}")
         if frame.transformer_frac > limits.transformer_frac:
             self._out(frame, "transformer", f"transformer at {100.0 * frame.transformer_frac:.1f} %")
         if frame.line_frac > limits.line_frac:

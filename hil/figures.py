@@ -38,8 +38,8 @@ class RunFigures(Struct, frozen=True, kw_only=True):
     export limits (None without envelopes); `bill_gini` that of what each home pays above the lowest bill.
     """
 
-    voltage_min_pu: float
-    voltage_max_pu: float
+    voltage_min_v: float
+    voltage_max_v: float
     voltage_outside_min: float
     transformer_peak_frac: float
     transformer_overload_min: float
@@ -116,8 +116,8 @@ def run_figures(
     used_frac = [1.0 - home.curtailed_kwh / home.pv_available_kwh for home in homes if home.pv_available_kwh > 0.0]
     export_limits_w = [home.mean_export_limit_w for home in homes if home.mean_export_limit_w is not None]
     return RunFigures(
-        voltage_min_pu=float(series["voltage_min_pu"].min()),
-        voltage_max_pu=float(series["voltage_max_pu"].max()),
+        voltage_min_v=float(series["voltage_min_v"].min()),
+        voltage_max_v=float(series["voltage_max_v"].max()),
         voltage_outside_min=outside_s["voltage"] / 60.0,
         transformer_peak_frac=float(feeder["transformer_frac"].max()),
         transformer_overload_min=outside_s["transformer"] / 60.0,

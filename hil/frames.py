@@ -37,8 +37,8 @@ class Frame(NamedTuple):
 
     import_limit_w: Floats
     export_limit_w: Floats
-    voltage_min_pu: Floats
-    voltage_max_pu: Floats
+    voltage_min_v: Floats
+    voltage_max_v: Floats
     transformer_frac: float
     line_frac: float
     source_w: float
@@ -59,8 +59,8 @@ HOME_SERIES = (
     "soc_frac",
     "import_limit_w",
     "export_limit_w",
-    "voltage_min_pu",
-    "voltage_max_pu",
+    "voltage_min_v",
+    "voltage_max_v",
 )
 FEEDER_SERIES = ("transformer_frac", "line_frac", "source_w", "losses_w")
 
@@ -138,8 +138,8 @@ _FOLDS = {
     "soc_frac": _last,
     "import_limit_w": _last,
     "export_limit_w": _last,
-    "voltage_min_pu": _lowest,
-    "voltage_max_pu": _highest,
+    "voltage_min_v": _lowest,
+    "voltage_max_v": _highest,
     "transformer_frac": _highest,
     "line_frac": _highest,
 }

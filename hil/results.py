@@ -150,13 +150,13 @@ def versions() -> dict[str, str]:
 def _network_words(figures: RunFigures, limits: LimitsSection) -> str:
     wrongs = []
     if figures.voltage_outside_min > 0.0:
-        too_high = figures.voltage_max_pu > limits.voltage_max_pu
-        too_low = figures.voltage_min_pu < limits.voltage_min_pu
+        too_high = figures.voltage_max_v > limits.voltage_max_v
+        too_low = figures.voltage_min_v < limits.voltage_min_v
         reached = " and ".join(
             words
             for words, there in (
-                (f"{figures.voltage_max_pu:.3f} pu (limit {limits.voltage_max_pu})", too_high),
-                (f"{figures.voltage_min_pu:.3f} pu (limit {limits.voltage_min_pu})", too_low),
+                (f"{figures.voltage_max_v:.1f} V (limit {limits.voltage_max_v:g})", too_high),
+                (f"{figures.voltage_min_v:.1f} V (limit {limits.voltage_min_v:g})", too_low),
             )
             if there
         )
@@ -173,6 +173,6 @@ def _network_words(figures: RunFigures, limits: LimitsSection) -> str:
     if wrongs:
         return "; ".join(wrongs)
     return (
-        f"the network stayed inside its limits all day (voltage {figures.voltage_min_pu:.3f} to {figures.voltage_max_pu:.3f} pu, "
+        f"the network stayed inside its limits all day (voltage {figures.voltage_min_v:.1f} to {figures.voltage_max_v:.1f} V, "
         f"transformer at most {100.0 * figures.transformer_peak_frac:.0f} %)"
     )

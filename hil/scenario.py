@@ -23,7 +23,6 @@ SHIPPED = Path(__file__).parent / "scenarios"
 Hours = Annotated[float, Meta(ge=0.0, le=24.0 * 14)]
 StepS = Annotated[float, Meta(ge=0.5, le=300.0)]
 PeriodS = Annotated[float, Meta(ge=10.0, le=7200.0)]
-PricePerKwh = Annotated[float, Meta(ge=-2.0, le=20.0)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
 
@@ -40,11 +39,16 @@ class NetworkSection(Section, frozen=True, kw_only=True):
 
 
 class HomesSection(Section, frozen=True, kw_only=True):
-    """Where the homes come from: `street` is made by the bench itself, `victoria` is metered homes from public data."""
+    """Where the homes come from: `street` is made by the bench itself, `victoria` is metered homes from public data.
+
+    `seed` draws the weather, people and cars of the day; the seed of the scenario draws the faults. `sky` is imposed on the street.
+    """
 
     source: Literal["street", "victoria"]
     folder: str | None = None
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 1
+    sky: Literal["clear", "broken", "overcast"] | None = "broken"
+    history_days: Annotated[int, Meta(ge=0, le=60)] = 28
 
 
 class DaySection(Section, frozen=True, kw_only=True):
@@ -85,30 +89,28 @@ class CoordinatorSection(Section, frozen=True, kw_only=True):
     period_s: PeriodS = 300.0
     interval_s: PeriodS = 300.0
     horizon_s: Annotated[float, Meta(ge=300.0, le=48 * 3600.0)] = 7200.0
-    voltage_margin_pu: Annotated[float, Meta(ge=0.0, le=0.05)] = 0.0
+    voltage_margin_v: Annotated[float, Meta(ge=0.0, le=15.0)] = 0.0
     loading_margin_frac: Fraction = 0.0
     default_export_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 1500.0
     default_import_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 5000.0
 
 
 class TariffSection(Section, frozen=True, kw_only=True):
-    """What a kilowatt hour costs and earns: a tariff of `hil.households.tariffs` by name, or a week of wholesale prices passed
-    through with `network_price_per_kwh` on top of imports."""
+    """What a kilowatt hour costs and earns: a tariff of `hil.households.tariffs` by name; without one, what comes with the homes."""
 
     name: Name | None = None
-    wholesale_week: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
-    network_price_per_kwh: PricePerKwh = 0.0
+    currency: Annotated[str, Meta(max_length=8)] = "AUD"
 
 
 class LimitsSection(Section, frozen=True, kw_only=True):
     """What the wires may do and how exactly an envelope must be kept.
 
     Envelope criteria: CSIP-AUS client test procedures section 2.3.1 (the lower of 4 % of rating and 100 W) and AS/NZS 4777.2
-    (a soft limit is contained within 15 s). Voltage band: EN 50160 or AS 61000.3.100.
+    (a soft limit is contained within 15 s). Voltages are line to neutral; 216 to 253 V is the band of AS 61000.3.100.
     """
 
-    voltage_min_pu: Annotated[float, Meta(ge=0.5, le=1.0)]
-    voltage_max_pu: Annotated[float, Meta(ge=1.0, le=1.5)]
+    voltage_min_v: Annotated[float, Meta(ge=50.0, le=500.0)]
+    voltage_max_v: Annotated[float, Meta(ge=50.0, le=500.0)]
     transformer_frac: Annotated[float, Meta(gt=0.0, le=3.0)] = 1.0
     line_frac: Annotated[float, Meta(gt=0.0, le=3.0)] = 1.0
     envelope_grace_s: Annotated[float, Meta(ge=0.0, le=300.0)] = 15.0
@@ -160,7 +162,7 @@ class Scenario(Section, frozen=True, kw_only=True):
     day: DaySection
     control: ControlSection = ControlSection()
     coordinator: CoordinatorSection = CoordinatorSection()
-    tariff: TariffSection
+    tariff: TariffSection = TariffSection()
     limits: LimitsSection
     faults: FaultsSection = FaultsSection()
 
@@ -235,19 +237,15 @@ def _contradiction(scenario: Scenario) -> str | None:
             f"coordinator.horizon_s ({coordinator.horizon_s}) must be at least twice period_s ({coordinator.period_s}), "
             "so that one lost publication leaves no gap - at $.coordinator"
         )
-    if limits.voltage_min_pu >= limits.voltage_max_pu:
+    if limits.voltage_min_v >= limits.voltage_max_v:
         return (
-            f"limits.voltage_min_pu ({limits.voltage_min_pu}) must be below voltage_max_pu ({limits.voltage_max_pu}) - at $.limits"
+            f"limits.voltage_min_v ({limits.voltage_min_v}) must be below voltage_max_v ({limits.voltage_max_v}) - at $.limits"
         )
     for entry in scenario.faults.mix:
         if entry.shortest_s > entry.longest_s:
             return f"faults.mix {entry.kind}: shortest_s ({entry.shortest_s}) exceeds longest_s ({entry.longest_s}) - at $.faults"
-    if (scenario.tariff.name is None) == (scenario.tariff.wholesale_week is None):
-        return "tariff needs exactly one of name and wholesale_week - at $.tariff"
-    if scenario.tariff.wholesale_week is not None and scenario.homes.folder is None:
-        return "tariff.wholesale_week needs homes.folder, where the prices are - at $.tariff"
     if scenario.homes.source == "victoria" and scenario.homes.folder is None:
-        return "homes.source 'victoria' needs homes.folder, the folder of its profiles - at $.homes"
+        return "homes.source 'victoria' needs homes.folder, the folder of the data sets - at $.homes"
     return None
 
 

@@ -80,13 +80,13 @@ def _table(results: Results) -> list[TableRow]:
         bad = [value is not None and bad_above is not None and value > bad_above for value in values]
         return TableRow(label, texts[0], texts[1], bad[0], bad[1])
 
-    lowest = row("Lowest voltage [pu]", ".4f", "voltage_min_pu")
+    lowest = row("Lowest voltage [V]", ".1f", "voltage_min_v")
     lowest = lowest._replace(
-        free_bad=free is not None and _too_low(free.figures, limits.voltage_min_pu),
-        held_bad=held is not None and _too_low(held.figures, limits.voltage_min_pu),
+        free_bad=free is not None and _too_low(free.figures, limits.voltage_min_v),
+        held_bad=held is not None and _too_low(held.figures, limits.voltage_min_v),
     )
     return [
-        row("Highest voltage [pu]", ".4f", "voltage_max_pu", bad_above=limits.voltage_max_pu),
+        row("Highest voltage [V]", ".1f", "voltage_max_v", bad_above=limits.voltage_max_v),
         lowest,
         row("Voltage outside the band [min]", ".1f", "voltage_outside_min", bad_above=0.0),
         row("Transformer peak [% of rating]", ".1f", "transformer_peak_frac", 100.0, bad_above=limits.transformer_frac),
@@ -109,5 +109,5 @@ def _table(results: Results) -> list[TableRow]:
     ]
 
 
-def _too_low(figures: RunFigures, voltage_min_pu: float) -> bool:
-    return figures.voltage_min_pu < voltage_min_pu
+def _too_low(figures: RunFigures, voltage_min_v: float) -> bool:
+    return figures.voltage_min_v < voltage_min_v

@@ -7,7 +7,7 @@ from hil.checkers import EnergyConserved, EnvelopeHeld, NetworkLimits, P1NeverSh
 from hil.frames import Frame
 from hil.scenario import LimitsSection
 
-LIMITS = LimitsSection(voltage_min_pu=0.9, voltage_max_pu=1.1)
+LIMITS = LimitsSection(voltage_min_v=216.0, voltage_max_v=253.0)
 HOMES = ("h1",)
 STEP_S = 5.0
 
@@ -34,8 +34,8 @@ def frame(time_s: float, net_w: float = 0.0, p1_w: float = 0.0, import_w: float 
         soc_frac=one(other.get("soc_frac", 0.5)),
         import_limit_w=one(import_w),
         export_limit_w=one(export_w),
-        voltage_min_pu=one(other.get("low_pu", 1.0)),
-        voltage_max_pu=one(other.get("high_pu", 1.0)),
+        voltage_min_v=one(other.get("low_v", 230.0)),
+        voltage_max_v=one(other.get("high_v", 230.0)),
         transformer_frac=other.get("transformer_frac", 0.5),
         line_frac=other.get("line_frac", 0.5),
         source_w=net_w + 100.0,
@@ -102,7 +102,7 @@ def test_a_meter_that_is_not_the_sum_of_its_parts_is_found(leak_w: float) -> Non
 
 
 def test_each_limit_of_the_network_is_watched() -> None:
-    for broken in ({"low_pu": 0.89}, {"high_pu": 1.11}, {"transformer_frac": 1.01}, {"line_frac": 1.2}):
+    for broken in ({"low_v": 215.9}, {"high_v": 253.1}, {"transformer_frac": 1.01}, {"line_frac": 1.2}):
         checker = NetworkLimits(HOMES, LIMITS)
         checker.watch(frame(0.0, **broken))
         assert checker.result().violations == 1

@@ -29,7 +29,7 @@ def test_the_street_needs_nothing_but_what_is_shipped() -> None:
         ("cycle_s = 10.0", "cycle_s = 0.0", "cycle_s"),
         ("seed = 1\n", "seed = -1\n", "seed"),
         ("horizon_s = 7200.0", "horizon_s = 400.0", "twice"),
-        ("voltage_min_pu = 0.9", "voltage_min_pu = 1.9", "voltage_min_pu"),
+        ("voltage_min_v = 216.0", "voltage_min_v = 260.0", "voltage_min_v"),
         ("enabled = true", "enabled = true\nsurprise = 1", "surprise"),
         ("+11:00", "", "offset"),
         ("shortest_s = 10.0, longest_s = 120.0", "shortest_s = 900.0, longest_s = 120.0", "longest_s"),

@@ -1,0 +1,275 @@
+"""The physical world of one run: homes with their devices on the wires of one feeder, moved by plant steps.
+
+In each step every device lives through the step under the voltages of the step before, the feeder is solved for what the homes then
+draw, and the meters read the result. Control acts between steps, through registers alone. A home's net import is the sum of its P1 load,
+its P2 load (behind a controllable load), its heating element (another), vehicle, battery and PV; powers are positive into the home.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from hil.checkers import BALANCE_TOLERANCE_W, Tally
+from hil.devices.battery import BatteryInverter
+from hil.devices.device import Inputs, SimulatedDevice
+from hil.devices.ev_charger import EvCharger
+from hil.devices.ev_charger_maps import EV_CHARGERS
+from hil.devices.meter import Meter
+from hil.devices.pv import PvInverter
+from hil.errors import ScenarioError
+from hil.feeder import Feeder
+from hil.flexible_load import FlexibleLoad
+from hil.frames import Frame
+from hil.households import EvSession, HouseholdProfiles, NeighbourhoodDay
+from hil.plant import Plant, PlantState
+
+Floats = npt.NDArray[np.float64]
+EV_CHARGER = "keba-p30"
+EV_CURRENT_A = 32.0
+EV_FAILSAFE_A = 0.0
+P2_RATED_W = 12_000.0
+
+
+class Home:
+    """One household: its profiles, its devices, and what its people still want."""
+
+    def __init__(self, profiles: HouseholdProfiles) -> None:
+        site = profiles.site
+        phases = len(site.phases)
+        self.name = site.name
+        self.site = site
+        self.profiles = profiles
+        self.phase_index = tuple(phase - 1 for phase in site.phases)
+        self.meter = Meter("meter", rated_w=max(site.import_rating_w, site.export_rating_w), phases=phases)
+        self.pv = None if site.pv is None else PvInverter("pv", rated_w=site.pv.rated_w, phases=phases, der=True)
+        self.battery: BatteryInverter | None = None
+        if site.battery is not None:
+            self.battery = BatteryInverter(
+                "battery",
+                capacity_wh=site.battery.capacity_wh,
+                max_charge_w=site.battery.max_charge_w,
+                max_discharge_w=site.battery.max_discharge_w,
+                soc_frac=site.battery.initial_soc_frac,
+                soc_min_frac=site.battery.minimum_soc_frac,
+                charge_efficiency_frac=site.battery.charge_efficiency_frac,
+                discharge_efficiency_frac=site.battery.discharge_efficiency_frac,
+                phases=phases,
+            )
+        self.ev: EvCharger | None = None
+        if site.ev is not None:
+            self.ev = EV_CHARGERS[EV_CHARGER](
+                "ev", max_a=EV_CURRENT_A, vehicle_max_a=site.ev.rated_w / (230.0 * phases), failsafe_a=EV_FAILSAFE_A, phases=phases
+            )
+        self.p2 = FlexibleLoad("p2", rated_w=P2_RATED_W, phases=phases)
+        self.tank = FlexibleLoad("tank", rated_w=site.shiftable[0].rated_w, phases=phases) if site.shiftable else None
+        self.p1_wh = 0.0
+        self.ev_missing_wh = 0.0
+        self.tank_missing_wh = 0.0
+        self._session: EvSession | None = None
+        self._session_start_wh = 0.0
+        self._tank_window = (-math.inf, -math.inf)
+        self._tank_start_wh = 0.0
+        self.battery_expected_wh = math.nan if self.battery is None else self.battery.energy_wh
+
+    @property
+    def devices(self) -> dict[str, SimulatedDevice]:
+        """All devices by name, the meter first."""
+        found = (self.meter, self.pv, self.battery, self.ev, self.p2, self.tank)
+        return {device.name: device for device in found if device is not None}
+
+    def plugged(self, now_s: float) -> tuple[bool, float]:
+        """Whether the vehicle is there, and what its driver wanted from the wall when it came; closes the session that ends."""
+        if self.site.ev is None or self.ev is None:
+            return False, 0.0
+        session = self.site.ev.connected_at(now_s)
+        if session is not self._session:
+            self.close_session()
+            self._session = session
+            self._session_start_wh = self.ev.energy_in_wh
+        if session is None:
+            return False, 0.0
+        return True, session.energy_needed_wh / self.site.ev.charge_efficiency_frac
+
+    def close_session(self) -> None:
+        """Book what the departing driver did not get."""
+        if self._session is None or self.ev is None or self.site.ev is None:
+            return
+        stored_wh = (self.ev.energy_in_wh - self._session_start_wh) * self.site.ev.charge_efficiency_frac
+        self.ev_missing_wh += max(0.0, self._session.energy_needed_wh - stored_wh - 1.0)
+        self._session = None
+
+    def tank_demand_w(self, now_s: float) -> float:
+        """The element wants full power from the opening of its window until the water is hot."""
+        if self.tank is None:
+            return 0.0
+        load = self.site.shiftable[0]
+        first_s, last_s = self._tank_window
+        if not first_s <= now_s < last_s:
+            self._close_tank()
+            window = next(((begin_s, end_s) for begin_s, end_s in load.windows if begin_s <= now_s < end_s), None)
+            if window is None:
+                return 0.0
+            self._tank_window = window
+            self._tank_start_wh = self.tank.energy_in_wh
+        return load.rated_w if self.tank.energy_in_wh - self._tank_start_wh < load.energy_needed_wh else 0.0
+
+    def _close_tank(self) -> None:
+        if self.tank is None or not math.isfinite(self._tank_window[0]):
+            return
+        heated_wh = self.tank.energy_in_wh - self._tank_start_wh
+        self.tank_missing_wh += max(0.0, self.site.shiftable[0].energy_needed_wh - heated_wh - 1.0)
+        self._tank_window = (-math.inf, -math.inf)
+
+
+class World:
+    """All homes of one run on their feeder. `step` moves everything by one plant step and returns what happened."""
+
+    def __init__(self, feeder: Feeder, day: NeighbourhoodDay) -> None:
+        by_connection = {profiles.site.connection: profiles for profiles in day.households}
+        unknown = sorted(set(by_connection) - {connection.name for connection in feeder.connections})
+        if unknown:
+            raise ScenarioError(f"{len(unknown)} homes have no connection in network {feeder.name}, e.g. {unknown[0]!r}")
+        self.day = day
+        self.plant = Plant(feeder)
+        self.homes = tuple(Home(by_connection[c.name]) for c in feeder.connections if c.name in by_connection)
+        self._row = np.array([row for row, c in enumerate(feeder.connections) if c.name in by_connection])
+        self._net_w = np.zeros(len(feeder.connections))
+        self._net_var = np.zeros(len(feeder.connections))
+        self._p1_w = np.stack([home.profiles.p1_load_w for home in self.homes]).astype(np.float64)
+        self._p2_w = np.stack([home.profiles.p2_load_w for home in self.homes]).astype(np.float64)
+        self._load_var = np.stack([home.profiles.load_var for home in self.homes]).astype(np.float64)
+        self._available_w = np.stack([home.profiles.pv_available_w for home in self.homes]).astype(np.float64)
+        self._last_net_w = np.zeros(len(self.homes))
+        self.state = self._solve(0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the homes, in the order of every array."""
+        return tuple(home.name for home in self.homes)
+
+    def step(self, index: int, now_s: float, step_s: float, limits_w: tuple[Floats, Floats], alive: npt.NDArray[np.bool_]) -> Frame:
+        """Live through [now_s, now_s + step_s), the step `index` of the profiles. `limits_w` and `alive` are noted in the frame."""
+        count = len(self.homes)
+        parts = np.zeros((6, count))
+        net_var = np.zeros(count)
+        soc_frac = np.full(count, np.nan)
+        p1_w, p2_w = self._p1_w[:, index], self._p2_w[:, index]
+        load_var, available_w = self._load_var[:, index], self._available_w[:, index]
+        voltage_v = self.state.voltage_v[self._row]
+        for number, home in enumerate(self.homes):
+            parts[:, number], net_var[number] = self._live(
+                home, number, now_s, step_s, (float(p1_w[number]), float(p2_w[number])), float(available_w[number]), voltage_v[number]
+            )
+            total_w = p1_w[number] + p2_w[number]
+            if total_w > 0.0:
+                net_var[number] += load_var[number] * (parts[0, number] + parts[1, number]) / total_w
+            if home.battery is not None:
+                soc_frac[number] = home.battery.soc_frac
+        net_w = parts.sum(axis=0)
+        self._last_net_w = net_w
+        self._net_w[self._row], self._net_var[self._row] = net_w, net_var
+        self.state = self._solve(index)
+        self._read_meters(now_s, step_s, net_w)
+        return self._frame(now_s + step_s, step_s, parts, index, soc_frac, limits_w, alive)
+
+    def close(self, tally: Tally) -> None:
+        """End the run: book open sessions, and check every store and every meter against what flowed."""
+        for home in self.homes:
+            home.close_session()
+            tally.passed()
+            if home.battery is not None and abs(home.battery.energy_wh - home.battery_expected_wh) > 1.0:
+                tally.add_violation(
+                    f"{home.name}: battery holds {home.battery.energy_wh:.1f} Wh, flows leave {home.battery_expected_wh:.1f} Wh"
+                )
+            tally.passed()
+            counted_wh = home.meter.energy_in_wh - home.meter.energy_out_wh
+            flowed_wh = sum(device.energy_in_wh - device.energy_out_wh for device in home.devices.values() if device is not home.meter)
+            flowed_wh += home.p1_wh
+            if abs(counted_wh - flowed_wh) > 1.0 + BALANCE_TOLERANCE_W:
+                tally.add_violation(f"{home.name}: meter counted {counted_wh:.1f} Wh, its parts {flowed_wh:.1f} Wh")
+
+    def _live(
+        self, home: Home, number: int, now_s: float, step_s: float, loads_w: tuple[float, float], available_w: float, voltage_v: Floats
+    ) -> tuple[tuple[float, ...], float]:
+        """(P1, P2, heating, vehicle, battery, PV) powers of one home at the end of the step, and the reactive power of its devices."""
+        volts = tuple(voltage_v[list(home.phase_index)].tolist())
+        p1_w, p2_wanted_w = loads_w
+        home.p1_wh += p1_w * step_s / 3600.0
+        home.p2.advance(now_s, step_s, Inputs(voltage_v=volts, demand_w=p2_wanted_w))
+        tank_w = ev_w = battery_w = pv_w = device_var = 0.0
+        if home.tank is not None:
+            home.tank.advance(now_s, step_s, Inputs(voltage_v=volts, demand_w=home.tank_demand_w(now_s)))
+            tank_w = home.tank.power_w
+        if home.ev is not None:
+            plugged, requested_wh = home.plugged(now_s)
+            home.ev.advance(now_s, step_s, Inputs(voltage_v=volts, plugged=plugged, requested_wh=requested_wh))
+            ev_w, device_var = home.ev.power_w, device_var + home.ev.reactive_var
+        if home.pv is not None:
+            home.pv.advance(now_s, step_s, Inputs(voltage_v=volts, available_w=available_w))
+            pv_w, device_var = home.pv.power_w, device_var + home.pv.reactive_var
+        if home.battery is not None:
+            home.battery.advance(now_s, step_s, Inputs(voltage_v=volts, net_import_w=float(self._last_net_w[number])))
+            battery_w, device_var = home.battery.power_w, device_var + home.battery.reactive_var
+            _expect_battery(home, battery_w, step_s)
+        return (p1_w, home.p2.power_w, tank_w, ev_w, battery_w, pv_w), device_var
+
+    def _solve(self, index: int) -> PlantState:
+        return self.plant.solve(self._net_w, self._net_var, float(self.day.source_voltage_pu[index]))
+
+    def _read_meters(self, now_s: float, step_s: float, net_w: Floats) -> None:
+        """Meters see the voltages that the step caused; a home of several phases loads them alike."""
+        voltage_v = self.state.voltage_v[self._row]
+        for number, home in enumerate(self.homes):
+            phases = len(home.phase_index)
+            share_w = float(net_w[number]) / phases
+            volts = tuple(voltage_v[number, list(home.phase_index)].tolist())
+            home.meter.advance(now_s, step_s, Inputs(voltage_v=volts, phase_power_w=(share_w,) * phases))
+
+    def _frame(
+        self,
+        end_s: float,
+        step_s: float,
+        parts: Floats,
+        index: int,
+        soc_frac: Floats,
+        limits_w: tuple[Floats, Floats],
+        alive: npt.NDArray[np.bool_],
+    ) -> Frame:
+        state, voltage_v = self.state, self.state.voltage_v[self._row]
+        return Frame(
+            time_s=end_s,
+            step_s=step_s,
+            net_import_w=np.array([home.meter.power_w for home in self.homes]),
+            p1_w=parts[0],
+            p1_wanted_w=self._p1_w[:, index],
+            p2_w=parts[1],
+            p2_wanted_w=self._p2_w[:, index],
+            shiftable_w=parts[2],
+            ev_w=parts[3],
+            battery_w=parts[4],
+            pv_w=parts[5],
+            pv_available_w=self._available_w[:, index],
+            soc_frac=soc_frac,
+            import_limit_w=limits_w[0],
+            export_limit_w=limits_w[1],
+            voltage_min_v=np.nanmin(voltage_v, axis=1),
+            voltage_max_v=np.nanmax(voltage_v, axis=1),
+            transformer_frac=float(state.transformer_loading.max()),
+            line_frac=float(state.line_loading.max()),
+            source_w=state.source_w,
+            losses_w=state.losses_w,
+            edge_alive=alive,
+        )
+
+
+def _expect_battery(home: Home, battery_w: float, step_s: float) -> None:
+    """Carry the bench's own account of the store forward from what flowed at the terminals."""
+    assert home.site.battery is not None
+    energy_wh = battery_w * step_s / 3600.0
+    if battery_w > 0.0:
+        home.battery_expected_wh += energy_wh * home.site.battery.charge_efficiency_frac
+    else:
+        home.battery_expected_wh += energy_wh / home.site.battery.discharge_efficiency_frac
