@@ -94,6 +94,11 @@ class SimulatedDevice(ABC):
         """The SunSpec models in the order of the map; empty for a device with a register map of its own."""
         return ()
 
+    @property
+    def map_name(self) -> str:
+        """What kind of register map this is."""
+        return "SunSpec"
+
     def apply_faults(self, plan: FaultPlan) -> None:
         """Take a plan of faults; it replaces the one before."""
         for fault in self._fault_state.active:

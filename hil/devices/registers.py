@@ -80,25 +80,34 @@ class _Segment:
 class RegisterMap:
     """All registers of one device.
 
-    `zeros_past_end` answers addresses that do not exist with zeros instead of exception 2. `whole_blocks` refuses a read that begins in
-    one block and ends in another, as some inverters do (the first block, a marker, may be read together with the next). `frozen` keeps
-    answering with what was last encoded, `blank` lets every live value of the measuring blocks read as not implemented: the two are
-    faults, not states of a healthy device. Whoever changes a live value moves `revision` on.
+    `zeros_past_end` answers addresses that do not exist with zeros instead of exception 2. `whole_blocks` refuses a read that
+    begins in one block and ends in another, as some inverters do (the first block, a marker, may be read together with the next).
+    `most_registers` is the longest read that is answered. `frozen` keeps answering with what was last encoded, `blank` lets every
+    live value of the measuring blocks read as not implemented: the two are faults, not states of a healthy device. Whoever
+    changes a live value moves `revision` on.
     """
 
     def __init__(
-        self, segments: Sequence[tuple[int, Sequence[Block]]], *, zeros_past_end: bool = False, whole_blocks: bool = False
+        self,
+        segments: Sequence[tuple[int, Sequence[Block]]],
+        *,
+        zeros_past_end: bool = False,
+        whole_blocks: bool = False,
+        most_registers: int = 125,
     ) -> None:
         self._segments = [_Segment(base, blocks) for base, blocks in sorted(segments, key=lambda item: item[0])]
         self._bases = [segment.base for segment in self._segments]
         self._zeros_past_end = zeros_past_end
         self._whole_blocks = whole_blocks
+        self._most_registers = most_registers
         self.revision = 0
         self.frozen = False
         self.blank = False
 
     def read(self, address: int, count: int) -> bytes:
         """`count` registers from `address`, as they travel on the wire (big endian)."""
+        if count > self._most_registers:
+            raise ModbusRefusal(ILLEGAL_VALUE)
         end = address + count
         segment = self._find(address, end)
         if segment is None:

@@ -12,7 +12,7 @@ import tty
 
 from hil.devices.device import NoAnswer, SimulatedDevice
 from hil.devices.faults import Fault, FaultKind
-from hil.devices.server import SPLIT_PAUSE_S, Endpoint
+from hil.devices.server import SPLIT_PAUSE_S, Connection, Endpoint
 
 FIXED_REQUESTS = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8}
 SHORTEST_FRAME = 4
@@ -56,35 +56,18 @@ class RtuResponder:
         return _distorted(frame, device.frame_faults(), device, device.answer_delay_s)
 
 
-class RtuTcpServer:
-    """RTU frames over TCP for some endpoints, from `start` to `stop`."""
+class RtuConnection(Connection):
+    """RTU frames over TCP."""
 
-    def __init__(self, endpoints: tuple[Endpoint, ...]) -> None:
-        self.endpoints = endpoints
-        self._servers: list[asyncio.Server] = []
-        self._transports: set[asyncio.BaseTransport] = set()
+    def __init__(self, endpoint: Endpoint, connections: set[Connection]) -> None:
+        super().__init__(endpoint, connections)
+        self._responder = RtuResponder(endpoint.devices)
 
-    async def start(self) -> None:
-        """Listen."""
-        loop = asyncio.get_running_loop()
-        for endpoint in self.endpoints:
-            server = await loop.create_server(
-                lambda endpoint=endpoint: _RtuConnection(endpoint, self._transports),  # type: ignore[misc]
-                endpoint.host,
-                endpoint.port,
-            )
-            endpoint.port = server.sockets[0].getsockname()[1]
-            self._servers.append(server)
-
-    async def stop(self) -> None:
-        """Close every listener and connection."""
-        for server in self._servers:
-            server.close()
-        for transport in list(self._transports):
-            transport.close()
-        for server in self._servers:
-            await server.wait_closed()
-        self._servers.clear()
+    def data_received(self, data: bytes) -> None:
+        """Answer every complete request in the stream."""
+        for delay_s, part in self._responder.respond(data):
+            self.endpoint.requests += 1
+            self._send_later(delay_s, part)
 
 
 class SerialLineServer:
@@ -122,37 +105,6 @@ class SerialLineServer:
     def _send(self, part: bytes) -> None:
         if self._master >= 0:
             os.write(self._master, part)
-
-
-class _RtuConnection(asyncio.Protocol):
-    def __init__(self, endpoint: Endpoint, transports: set[asyncio.BaseTransport]) -> None:
-        self._endpoint = endpoint
-        self._responder = RtuResponder(endpoint.devices)
-        self._transports = transports
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._transports.add(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None:
-            self._transports.discard(self._transport)
-        self._transport = None
-
-    def data_received(self, data: bytes) -> None:
-        parts = self._responder.respond(data)
-        self._endpoint.requests += len(parts)
-        for delay_s, part in parts:
-            if delay_s > 0.0:
-                asyncio.get_running_loop().call_later(delay_s, self._send, part)
-            else:
-                self._send(part)
-
-    def _send(self, part: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(part)
 
 
 def crc16(data: bytes) -> int:

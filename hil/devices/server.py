@@ -43,12 +43,13 @@ class Endpoint(msgspec.Struct, kw_only=True):
 
 
 class DeviceServer:
-    """Serves endpoints from `start` to `stop`."""
+    """Serves endpoints from `start` to `stop`; `connection` is the framing (`hil.devices.rtu.RtuConnection` for RTU over TCP)."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], *, connection: "type[Connection] | None" = None) -> None:
         self.endpoints = tuple(endpoints)
+        self._connection = ModbusTcpConnection if connection is None else connection
         self._servers: list[asyncio.Server] = []
-        self._connections: set[ModbusTcpConnection] = set()
+        self._connections: set[Connection] = set()
 
     async def start(self) -> None:
         """Listen on every endpoint; on the first that cannot be opened everything is closed again."""
@@ -56,7 +57,7 @@ class DeviceServer:
         for endpoint in self.endpoints:
             try:
                 server = await loop.create_server(
-                    lambda endpoint=endpoint: ModbusTcpConnection(endpoint, self._connections),  # type: ignore[misc]
+                    lambda endpoint=endpoint: self._connection(endpoint, self._connections),  # type: ignore[misc]
                     endpoint.host,
                     endpoint.port,
                 )
@@ -84,14 +85,12 @@ class DeviceServer:
         return len(cut)
 
 
-class ModbusTcpConnection(asyncio.Protocol):
-    """One client: cuts the stream into requests, answers each under its own transaction identifier."""
+class Connection(asyncio.Protocol):
+    """One client of an endpoint, whatever the framing."""
 
-    def __init__(self, endpoint: Endpoint, connections: "set[ModbusTcpConnection]") -> None:
+    def __init__(self, endpoint: Endpoint, connections: "set[Connection]") -> None:
         self.endpoint = endpoint
         self._connections = connections
-        self._units = {device.unit: device for device in endpoint.devices}
-        self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -115,6 +114,28 @@ class ModbusTcpConnection(asyncio.Protocol):
         """Cut the connection."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _send(self, frame: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(frame)
+
+    def _send_later(self, delay_s: float, frame: bytes | None) -> None:
+        """Send after a while; None cuts the connection instead."""
+        if delay_s > 0.0:
+            asyncio.get_running_loop().call_later(delay_s, self._send_later, 0.0, frame)
+        elif frame is None:
+            self.abort()
+        else:
+            self._send(frame)
+
+
+class ModbusTcpConnection(Connection):
+    """Modbus TCP: cuts the stream into requests, answers each under its own transaction identifier."""
+
+    def __init__(self, endpoint: Endpoint, connections: set[Connection]) -> None:
+        super().__init__(endpoint, connections)
+        self._units = {device.unit: device for device in endpoint.devices}
+        self._buffer = b""
 
     def data_received(self, data: bytes) -> None:
         """Answer every complete request in the stream; a stream that is not Modbus is cut."""
@@ -156,18 +177,6 @@ class ModbusTcpConnection(asyncio.Protocol):
         else:
             for after_s, part in distorted(frame, faults, device, delay_s):
                 self._send_later(after_s, part)
-
-    def _send(self, frame: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(frame)
-
-    def _send_later(self, delay_s: float, frame: bytes | None) -> None:
-        if delay_s > 0.0:
-            asyncio.get_running_loop().call_later(delay_s, self._send_later, 0.0, frame)
-        elif frame is None:
-            self.abort()
-        else:
-            self._send(frame)
 
 
 SPLIT_PAUSE_S = 0.005
