@@ -119,7 +119,7 @@ def test_a_repeated_announcement_gets_the_same_bytes_and_a_changed_one_none(comm
 
 
 def test_a_member_unmasks_nobody_against_the_rules(community: Community) -> None:
-    announce, round_, _ = reported(community, without=("h007",))
+    _, round_, _ = reported(community, without=("h007",))
     drops = round_.close()
     assert drops is not None
     member = community.members["h001"]
@@ -140,7 +140,7 @@ def test_a_member_unmasks_nobody_against_the_rules(community: Community) -> None
 
 
 def test_the_leader_names_what_is_wrong_and_the_round_goes_on(community: Community) -> None:
-    announce, round_, _ = reported(community, without=("h006", "h007"))
+    _, round_, _ = reported(community, without=("h006", "h007"))
     key = community.key
     width = key.ciphertext_bytes
     envelope = community.group.card("h000").envelope_key
@@ -254,7 +254,7 @@ def test_a_wrong_seed_makes_a_refused_sum_and_never_a_wrong_one(community: Commu
 
 
 def test_settlement_opens_a_report_bit_for_bit(community: Community) -> None:
-    announce, _, openings = reported(community)
+    announce, _, _ = reported(community)
     sealed, opening = community.members["h003"].report(announce, [1] * 7, community.randomisers())
     report = unseal_report(sealed, "1:1", community.envelopes["h000"])
     digest = report_digest("1:1", "h003", report.ciphertexts)

@@ -1,0 +1,97 @@
+"""Ranking and certificates: what every member computes alike from the epoch and the term."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocols.election.values import Certificate, Epoch, Vote
+from protocols.errors import ProtocolError
+
+BACKUPS: Final = 3
+INCUMBENT_FACTOR: Final = 0.7
+"""Each term in a row multiplies the incumbent's chance by this, so that nobody holds the seat for ever."""
+
+
+class CertificateRefused(ProtocolError):
+    """A certificate does not prove its leader; the message says why."""
+
+
+def draw(epoch: Epoch, term: int, name: str) -> float:
+    """A number in (0, 1) that anyone can compute again from the epoch's seed, other in every term."""
+    text = f"commonwatt/1 rank\0{epoch.seed}\0{epoch.number}\0{term}\0{name}"
+    return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") + 0.5) / 2.0**56
+
+
+def ranking(epoch: Epoch, term: int, *, incumbent: str | None = None, held: int = 0) -> tuple[str, ...]:
+    """Eligible members in the order in which they should stand in `term`.
+
+    Key of member i: -ln(u_i) / (R_i^2 0.7^held_i), lowest first: member i is first with a probability in proportion to
+    R_i^2 0.7^held_i (Efraimidis and Spirakis 2006), so reputation is preferred and chance still moves the seat on.
+    """
+
+    def key(name: str, reputation: float) -> float:
+        weight = max(reputation, 1e-9) ** 2
+        if name == incumbent:
+            weight *= INCUMBENT_FACTOR ** min(held, 60)
+        return -math.log(draw(epoch, term, name)) / weight
+
+    return tuple(name for _, name in sorted((key(seat.name, seat.reputation), seat.name) for seat in epoch.eligible()))
+
+
+def vote_bytes(epoch: int, term: int, candidate: str, voter: str) -> bytes:
+    """What a vote's signature covers."""
+    return f"commonwatt/1 vote\0{epoch}\0{term}\0{candidate}\0{voter}".encode()
+
+
+def sign_vote(key: Ed25519PrivateKey, epoch: int, term: int, candidate: str, voter: str) -> Vote:
+    """The member's vote. It must be durable before this leaves the member."""
+    signature = key.sign(vote_bytes(epoch, term, candidate, voter)).hex()
+    return Vote(epoch=epoch, term=term, candidate=candidate, voter=voter, signature=signature)
+
+
+def vote_is_valid(epoch: Epoch, vote: Vote) -> bool:
+    """Whether a registered member signed this vote in this epoch."""
+    return vote.epoch == epoch.number and _signed(epoch, vote.term, vote.candidate, vote.voter, vote.signature)
+
+
+def check_certificate(epoch: Epoch, certificate: Certificate) -> None:
+    """Raise `CertificateRefused` unless valid votes of a quorum of the registered members name this leader in this term."""
+    if certificate.epoch != epoch.number:
+        raise CertificateRefused(f"certificate of epoch {certificate.epoch}: this is epoch {epoch.number}")
+    if certificate.leader not in {seat.name for seat in epoch.eligible()}:
+        raise CertificateRefused(f"{certificate.leader!r} may not lead: not registered, or reputation below {epoch.reputation_min}")
+    valid = set()
+    for voter, signature in certificate.votes:
+        if not _signed(epoch, certificate.term, certificate.leader, voter, signature):
+            raise CertificateRefused(f"vote of {voter!r} in term {certificate.term} does not verify")
+        valid.add(voter)
+    weight = epoch.weight(frozenset(valid))
+    if weight < epoch.quorum_weight:
+        raise CertificateRefused(f"votes of weight {weight}: {epoch.quorum_weight} are a quorum")
+
+
+def backups(epoch: Epoch, term: int, leader: str, held: int) -> tuple[str, ...]:
+    """Who takes over from the leader of `term`: first in the ranking of the next term."""
+    order = ranking(epoch, term + 1, incumbent=leader, held=held)
+    return tuple(name for name in order if name != leader)[:BACKUPS]
+
+
+def _signed(epoch: Epoch, term: int, candidate: str, voter: str, signature: str) -> bool:
+    seat = next((seat for seat in epoch.seats if seat.name == voter), None)
+    return seat is not None and _verifies(seat.public_key, signature, vote_bytes(epoch.number, term, candidate, voter))
+
+
+@lru_cache(maxsize=8192)
+def _verifies(public_key: str, signature: str, signed: bytes) -> bool:
+    """Certificates come again and again with the same votes; the answer for the same bytes never changes."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(bytes.fromhex(signature), signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
