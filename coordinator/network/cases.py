@@ -4,9 +4,9 @@ Sources of the published tables, which state each load at the receiving bus of i
 
 * `ieee33`: 33-bus feeder, 12.66 kV, with five tie lines. M. E. Baran and F. F. Wu, Network reconfiguration in distribution systems for loss
   reduction and load balancing, IEEE Transactions on Power Delivery 4 (2), 1989, table in the appendix.
-* `ieee69`: 69-bus feeder, 12.66 kV. M. E. Baran and F. F. Wu, Optimal capacitor placement on radial distribution systems, IEEE Transactions on
-  Power Delivery 4 (1), 1989; with the tie lines 11-43, 13-21, 15-46, 50-59 and 27-65 of the reconfiguration literature (J. S. Savier and
-  D. Das, IEEE Transactions on Power Delivery 22 (4), 2007).
+* `ieee69`: 69-bus feeder, 12.66 kV. M. E. Baran and F. F. Wu, Optimal capacitor placement on radial distribution systems,
+  IEEE Transactions on Power Delivery 4 (1), 1989; with the tie lines 11-43, 13-21, 15-46, 50-59 and 27-65 of the reconfiguration
+  literature (J. S. Savier and D. Das, IEEE Transactions on Power Delivery 22 (4), 2007).
 
 Neither source states ampacities; the voltage limits 0.90 and 1.10 per unit are those of the MATPOWER versions.
 """

@@ -4,7 +4,8 @@
 * *feeder form* (`buses.csv`, `lines.csv`, `transformers.csv`, `loads.csv`, `source.csv`): an unbalanced low-voltage feeder with phase
   matrices of equal diagonals and equal off-diagonals, already multiplied by length. Phase numbers are local to each bus in these files
   (a service line of phase 2 may end at node 1 of a single-phase bus) and are relabelled to the system's.
-* *regional form* (`mv_nodes.csv` ...): a medium-voltage feeder with its low-voltage feeders given by a rule; see `coordinator.network.csv_region`.
+* *regional form* (`mv_nodes.csv` ...): a medium-voltage feeder with its low-voltage feeders given by a rule;
+  see `coordinator.network.csv_region`.
 
 Low-voltage limits are those of AS 61000.3.100: 230 V +10 % / -6 %, expressed on each file's own nominal voltage.
 """
@@ -108,9 +109,7 @@ def _load_feeder(tables: TableFolder) -> Network:
     transformers = tuple(_transformer(row) for row in transformer_rows)
     ends = [_line_ends(row) for row in line_rows]
     links = [
-        LocalBranch(
-            id=item.id, from_bus=item.from_bus, to_bus=item.to_bus, from_phases=(1, 2, 3), to_phases=(1, 2, 3)
-        )
+        LocalBranch(id=item.id, from_bus=item.from_bus, to_bus=item.to_bus, from_phases=(1, 2, 3), to_phases=(1, 2, 3))
         for item in transformers
     ]
     labels, wrong = system_phases([*links, *ends], [source.bus for source in sources])

@@ -142,9 +142,7 @@ def _add_chains(tables: TableFolder, codes: dict[str, _Conductor], buses: list[B
             previous = node
 
 
-def _add_customers(
-    tables: TableFolder, codes: dict[str, _Conductor], buses: list[Bus], lines: list[Line]
-) -> list[Connection]:
+def _add_customers(tables: TableFolder, codes: dict[str, _Conductor], buses: list[Bus], lines: list[Line]) -> list[Connection]:
     connections: list[Connection] = []
     for row in tables.rows("customers.csv", ("lv", "feeder", "pos", "phase", "pf")):
         lv, feeder, position = row.text("lv"), row.text("feeder"), int(row.number("pos"))
@@ -152,7 +150,5 @@ def _add_customers(
         customer = f"lv{lv}_f{feeder}_c{position}"
         buses.append(Bus(id=customer, nominal_ln_v=LV_NOMINAL_LN_V))
         lines.append(service.line(f"{customer}_service", _lv_node(lv, feeder, position), customer, SERVICE_LENGTH_M))
-        connections.append(
-            Connection(id=customer, bus=customer, phases=row.phases("phase"), power_factor=row.number("pf"))
-        )
+        connections.append(Connection(id=customer, bus=customer, phases=row.phases("phase"), power_factor=row.number("pf")))
     return connections

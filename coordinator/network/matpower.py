@@ -88,9 +88,7 @@ def _units(name: str, case: CaseFile, findings: list[Finding]) -> _Units:
     base_va = _scalar(name, "baseMVA", case.scalars.get("baseMVA", ""), findings) * 1e6
     if not base_va > 0.0:
         findings.append(Finding(where=name, code="not-positive", message=f"mpc.baseMVA must be greater than 0, got {base_va / 1e6:g}"))
-    return _Units(
-        base_va=base_va, watt=1e3 if in_kw else 1e6, impedance_in_ohm=in_ohm, power_factor=power_factor if scaled else None
-    )
+    return _Units(base_va=base_va, watt=1e3 if in_kw else 1e6, impedance_in_ohm=in_ohm, power_factor=power_factor if scaled else None)
 
 
 def _scalar(name: str, key: str, text: str, findings: list[Finding], line: int | None = None) -> float:
@@ -190,7 +188,9 @@ def _transformer(
     step_down = base_v[0] >= base_v[1]
     group = VECTOR_GROUPS.get(round(shift_deg if step_down else -shift_deg) % 360)
     if group is None or shift_deg != round(shift_deg) or b != 0.0:
-        message = f"mpc.branch: expected a transformer of shift 0, 30, 150, 180, 210 or 330 degrees and no charging, got {shift_deg:g}, b {b:g}"
+        message = (
+            f"mpc.branch: expected a transformer of shift 0, 30, 150, 180, 210 or 330 degrees and no charging, got {shift_deg:g}, b {b:g}"
+        )
         findings.append(Finding(where=f"{name} line {row.line}", code="unsupported-transformer", message=message))
     return Transformer(
         id=str(number),
@@ -250,9 +250,7 @@ def _shunts(buses: dict[str, TableRow]) -> list[Shunt]:
     for bus, row in buses.items():
         if row.values[4] != 0.0 or row.values[5] != 0.0:
             per_siemens = 1e6 / (row.values[9] * 1e3) ** 2
-            shunts.append(
-                Shunt(id=f"shunt{bus}", bus=bus, g_siemens=row.values[4] * per_siemens, b_siemens=row.values[5] * per_siemens)
-            )
+            shunts.append(Shunt(id=f"shunt{bus}", bus=bus, g_siemens=row.values[4] * per_siemens, b_siemens=row.values[5] * per_siemens))
     return shunts
 
 

@@ -133,8 +133,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """A customer, community or lumped load: constant power, phase to neutral, split equally over its phases.
 
-    `p_w` and `q_var` are the file's base load and the default of every power flow; `power_factor` (lagging for a load) is what to assume for
-    reactive power where only active power is known.
+    `p_w` and `q_var` are the file's base load and the default of every power flow; `power_factor` (lagging for a load) is what to
+    assume for reactive power where only active power is known.
     """
 
     id: str

@@ -2,8 +2,9 @@
 
 Needs the extra `coordinator-import`. Pitfalls that this reader is built around: the base frequency must be set before the circuit is made
 (afterwards every voltage is zero and OpenDSS reports convergence); `kVBase` of a bus is a guess out of `Set VoltageBases` and may be that
-of another feeder, so a guess that does not fit the transformers is replaced by their rating. Loads of models other than constant power,
-controls, delta loads and explicit neutrals are refused, since leaving them out would change the answer.
+of another feeder, so a guess that does not fit the transformers, or rests on OpenDSS's own list, is replaced by their rating.
+Loads of models other than constant power, controls, delta loads and explicit neutrals are refused, since leaving them out would
+change the answer.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def load_opendss(path: Path) -> Network:
         if type(error).__name__ != "DSSException":
             raise
         raise NetworkError(f"{path}: OpenDSS refused it: {' '.join(str(error).split())[:300]}") from error
-    reader = _CircuitReader(session, path)
+    reader = _CircuitReader(session, path, script.has_voltage_bases)
     network = reader.read()
     if reader.findings:
         raise NetworkError(f"{path} cannot be read", reader.findings)
@@ -66,7 +67,8 @@ def load_opendss(path: Path) -> Network:
 class _CircuitReader:
     """Reads one compiled circuit."""
 
-    def __init__(self, session: Any, path: Path) -> None:
+    def __init__(self, session: Any, path: Path, has_voltage_bases: bool) -> None:
+        self._has_voltage_bases = has_voltage_bases
         self._dss = session
         self._path = path
         self.findings: list[Finding] = []
@@ -83,9 +85,9 @@ class _CircuitReader:
         for branch in wrong:
             self._refuse(f"line {branch.id}", "phase-conflict", "connects different phases than another path to the bus does")
         lines = [self._line(branch, labels) for _, branch in zip(_each(self._dss.Lines), ends, strict=True)]
-        connections = [item for _ in _each(self._dss.Loads) if (item := self._load(labels)) is not None]
-        connections += [item for _ in _each(self._dss.Generators) if (item := self._generator(labels)) is not None]
-        shunts = [item for _ in _each(self._dss.Capacitors) if (item := self._capacitor(labels)) is not None]
+        connections = [load for _ in _each(self._dss.Loads) if (load := self._load(labels)) is not None]
+        connections += [unit for _ in _each(self._dss.Generators) if (unit := self._generator(labels)) is not None]
+        shunts = [bank for _ in _each(self._dss.Capacitors) if (bank := self._capacitor(labels)) is not None]
         buses = self._buses(lines, transformers, sources, labels)
         base_v = max((bus.nominal_ln_v for bus in buses if bus.nominal_ln_v < LV_THRESHOLD_LN_V), default=None)
         return Network(
@@ -129,7 +131,9 @@ class _CircuitReader:
         windings = []
         for number, bus in ((1, first), (2, second)):
             table.Wdg(number)
-            windings.append((float(table.kV()) * 1e3, float(table.kVA()) * 1e3, float(table.R()), float(table.Tap()), bool(table.IsDelta()), bus))
+            windings.append(
+                (float(table.kV()) * 1e3, float(table.kVA()) * 1e3, float(table.R()), float(table.Tap()), bool(table.IsDelta()), bus)
+            )
         high, low = sorted(windings, key=lambda winding: -winding[0])
         group = {(True, False): "Dyn", (False, False): "YNyn0"}.get((high[4], low[4]))
         if group is None:
@@ -204,7 +208,9 @@ class _CircuitReader:
         bus, nodes = self._element_ends()[0]
         phases = nodes[: int(self._dss.CktElement.NumPhases())]
         if delta or not phases or not set(phases) <= set(THREE_PHASES):
-            self._refuse(where, "unknown-connection", f"expected phase to neutral on nodes out of 1, 2, 3, got {'delta' if delta else phases}")
+            self._refuse(
+                where, "unknown-connection", f"expected phase to neutral on nodes out of 1, 2, 3, got {'delta' if delta else phases}"
+            )
             return None
         return Connection(id=name, bus=bus, phases=relabel(phases, labels.get(bus)), p_w=p_w, q_var=q_var)
 
@@ -221,9 +227,7 @@ class _CircuitReader:
         b_siemens = float(table.kvar()) * 1e3 / count / ln_v**2
         return Shunt(id=name, bus=bus, phases=relabel(phases, labels.get(bus)), b_siemens=b_siemens)
 
-    def _buses(
-        self, lines: list[Line], transformers: list[Transformer], sources: list[tuple[Source, float]], labels: Labels
-    ) -> list[Bus]:
+    def _buses(self, lines: list[Line], transformers: list[Transformer], sources: list[tuple[Source, float]], labels: Labels) -> list[Bus]:
         islands: DisjointSets[str] = DisjointSets()
         for line in lines:
             islands.join(line.from_bus, line.to_bus)
@@ -238,7 +242,7 @@ class _CircuitReader:
             self._dss.Circuit.SetActiveBus(name)
             guess_v = float(self._dss.Bus.kVBase()) * 1e3
             expected_v = rated.get(islands.find(name), guess_v)
-            fits = abs(guess_v - expected_v) <= MAX_BASE_MISMATCH_FRAC * expected_v
+            fits = self._has_voltage_bases and abs(guess_v - expected_v) <= MAX_BASE_MISMATCH_FRAC * expected_v
             nodes = tuple(int(node) for node in self._dss.Bus.Nodes() if int(node) in THREE_PHASES)
             nominal_v = stated.get(name, guess_v if fits else expected_v)
             buses.append(Bus(id=name, nominal_ln_v=nominal_v, phases=relabel(nodes, labels.get(name))))

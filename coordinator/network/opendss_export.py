@@ -26,10 +26,14 @@ def export_opendss(network: Network) -> list[str]:
     commands += [_line(row, line, network) for row, line in enumerate(network.lines)]
     commands += [_transformer(row, item, network) for row, item in enumerate(network.transformers)]
     for row, connection in enumerate(network.connections):
-        commands += _loads(f"c{row}", connection, connection.p_w / len(connection.phases), connection.q_var / len(connection.phases), 1, network)
+        commands += _loads(
+            f"c{row}", connection, connection.p_w / len(connection.phases), connection.q_var / len(connection.phases), 1, network
+        )
     for row, shunt in enumerate(network.shunts):
         square_v = network.nominal_ln_v[network.bus_index[shunt.bus]] ** 2
         commands += _loads(f"s{row}", shunt, shunt.g_siemens * square_v, -shunt.b_siemens * square_v, 2, network)
+    bases_kv = sorted({round(float(bus.nominal_ln_v) * math.sqrt(3.0) / 1e3, 9) for bus in network.buses})
+    commands += [f"Set VoltageBases=({' '.join(map(repr, bases_kv))})", "CalcVoltageBases"]
     commands.append("Set ControlMode=off Mode=snap Tolerance=1e-10 MaxIterations=500")
     return commands
 

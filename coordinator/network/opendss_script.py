@@ -24,10 +24,15 @@ CIRCUIT_CLASSES = frozenset({
 })  # fmt: skip
 IGNORED_CLASSES = frozenset({"monitor", "energymeter", "tcc_curve", "fuse", "relay", "recloser", "growthshape", "spectrum"})
 SHAPE_CLASSES = frozenset({"loadshape", "tshape", "priceshape", "xycurve"})
-SETTINGS = frozenset({"voltagebases", "mode", "tolerance", "maxiterations", "maxiter", "controlmode", "number", "stepsize", "year", "hour",
-                      "loadmult", "algorithm", "maxcontroliter", "emergvminpu", "normvminpu", "normvmaxpu", "trapezoidal"})  # fmt: skip
-IGNORED_VERBS = frozenset({"solve", "calcvoltagebases", "calcv", "buscoords", "setbusxy", "show", "plot", "export", "summary", "clear", "clearall",
-                           "closedi", "sample", "interpolate", "latlongcoords"})  # fmt: skip
+SETTINGS = frozenset({
+    "voltagebases", "mode", "tolerance", "maxiterations", "maxiter", "controlmode", "number", "stepsize", "year", "hour", "loadmult",
+    "algorithm", "maxcontroliter", "emergvminpu", "normvminpu", "normvmaxpu", "trapezoidal",
+})  # fmt: skip
+IGNORED_VERBS = frozenset({
+    "solve", "calcvoltagebases", "calcv", "buscoords", "setbusxy", "latlongcoords", "show", "plot", "export", "summary", "clear",
+    "clearall", "closedi", "sample", "interpolate",
+})  # fmt: skip
+SWITCHING = re.compile(r"^(open|close)\s+(object\s*=\s*)?line\.\S+(\s+(term\s*=\s*)?[12])?$", re.IGNORECASE)
 FILE_REFERENCE = re.compile(r"\b(file|csvfile|sngfile|dblfile|pqcsvfile|dll|editor|datapath)\s*=", re.IGNORECASE)
 OBJECT = re.compile(r'^new\s+(?:object\s*=\s*)?["\'(\[{]?\s*([a-z_]+)\.', re.IGNORECASE)
 
@@ -36,6 +41,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """Commands that may be run, in order, after the frequency has been set."""
 
     frequency_hz: float
+    has_voltage_bases: bool
     commands: tuple[str, ...]
 
 
@@ -45,7 +51,7 @@ def read_script(path: Path) -> Script:
     reader.include(path.resolve(), 0)
     if reader.findings:
         raise NetworkError(f"{path} cannot be read", reader.findings)
-    return Script(frequency_hz=reader.frequency_hz, commands=tuple(reader.commands))
+    return Script(frequency_hz=reader.frequency_hz, has_voltage_bases=reader.has_voltage_bases, commands=tuple(reader.commands))
 
 
 class _Reader:
@@ -53,6 +59,7 @@ class _Reader:
         self.frequency_hz = 60.0
         self.commands: list[str] = []
         self.findings: list[Finding] = []
+        self.has_voltage_bases = False
         self._folder = folder
         self._skipping = False
 
@@ -89,6 +96,8 @@ class _Reader:
             self._set(line, where)
         elif verb in ("redirect", "compile"):
             self._redirect(line, path, where, depth)
+        elif SWITCHING.match(line):
+            self.commands.append(line)
         elif verb in IGNORED_VERBS:
             self._skipping = True
         else:
@@ -129,8 +138,9 @@ class _Reader:
                 self._refuse(where, f"frequency {value.strip()[:40]!r} is not a number")
         elif option not in SETTINGS or FILE_REFERENCE.search(line):
             self._refuse(where, f"option {option[:40]!r} is not one that describes a circuit")
-        elif option == "loadmult":
+        elif option in ("loadmult", "voltagebases"):
             self.commands.append(line)
+            self.has_voltage_bases = self.has_voltage_bases or option == "voltagebases"
 
     def _redirect(self, line: str, path: Path, where: str, depth: int) -> None:
         name = re.sub(r"^file\s*=\s*", "", line.split(None, 1)[1].strip() if " " in line else "", flags=re.IGNORECASE)

@@ -253,16 +253,16 @@ class _Mapping:
         used = [power for power in powers if power[1] != 0.0 or power[2] != 0.0] or powers[:1]
         name = f"{table}{row['index']}"
         return [
-            Connection(
-                id=name if len(used) == 1 else f"{name}_{phase}", bus=self._bus(row, "bus"), phases=(phase,), p_w=p_w, q_var=q_var
-            )
+            Connection(id=name if len(used) == 1 else f"{name}_{phase}", bus=self._bus(row, "bus"), phases=(phase,), p_w=p_w, q_var=q_var)
             for phase, p_w, q_var in used
         ]
 
     def _constant_power(self, table: str, row: Row) -> None:
         dependent = [name for name in row if name.startswith("const_") and _known(row[name]) not in (None, 0.0)]
         if dependent or str(row.get("type") or "wye").lower() == "delta":
-            self._refuse(table, row, "unsupported-load", f"expected constant power, phase to neutral, got {', '.join(dependent) or 'delta'}")
+            self._refuse(
+                table, row, "unsupported-load", f"expected constant power, phase to neutral, got {', '.join(dependent) or 'delta'}"
+            )
 
     def _shunt(self, row: Row) -> Shunt:
         """p and q are drawn at the shunt's rated voltage by all phases together."""

@@ -34,9 +34,7 @@ class LocalBranch(msgspec.Struct, frozen=True, kw_only=True):
     to_phases: tuple[int, ...]
 
 
-def system_phases(
-    branches: Iterable[LocalBranch], start_buses: Iterable[str]
-) -> tuple[dict[str, dict[int, int]], tuple[LocalBranch, ...]]:
+def system_phases(branches: Iterable[LocalBranch], start_buses: Iterable[str]) -> tuple[dict[str, dict[int, int]], tuple[LocalBranch, ...]]:
     """Return, per bus, the map from local to system phase, walking from the source; and the branches that contradict it.
 
     A bus that is not reached keeps its own numbers (validation reports it as disconnected).

@@ -1,7 +1,7 @@
 """Everything that is wrong with a network, at once: `validate(network) == []` means that it can be used.
 
-What the checks assume: every in-service line and transformer joins all its phases; a feeder has one source; published impedances are passive
-(no negative resistance, no branch without any impedance). Loops are errors only where the caller needs a radial feeder.
+What the checks assume: every in-service line and transformer joins all its phases; a feeder has one source; published impedances
+are passive (no negative resistance, no branch without any impedance). Loops are errors only where the caller needs a radial feeder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def validate(network: Network, *, require_radial: bool = False) -> list[Finding]
         findings += _phases(bus.phases, network, f"bus {bus.id}")
         findings += _positive(bus.nominal_ln_v, "nominal_ln_v", f"bus {bus.id}")
     for source in network.sources:
-        findings += _source(source, buses)
+        findings += _source(source, buses, network)
     for line in network.lines:
         findings += _line(line, buses, network)
     for transformer in network.transformers:
@@ -91,7 +91,7 @@ def _duplicates(network: Network) -> Iterator[Finding]:
                 yield Finding(where=f"{kind} {name}", code="duplicate-id", message=f"is listed {count} times")
 
 
-def _source(source: Source, buses: dict[str, Bus]) -> Iterator[Finding]:
+def _source(source: Source, buses: dict[str, Bus], network: Network) -> Iterator[Finding]:
     where = f"source at {source.bus}"
     yield from _finite(source, where)
     if source.bus not in buses:
@@ -100,6 +100,9 @@ def _source(source: Source, buses: dict[str, Bus]) -> Iterator[Finding]:
         yield Finding(where=where, code="missing-phase", message=f"bus {source.bus} must have phases 1, 2 and 3")
     if not 0.5 <= source.voltage_pu <= 1.5:
         yield Finding(where=where, code="bad-source-voltage", message=f"voltage_pu {source.voltage_pu} must be in 0.5..1.5")
+    ideal = source.r1_ohm == 0.0 and source.x1_ohm == 0.0
+    if not network.is_balanced and ideal != (source.r0_ohm == 0.0 and source.x0_ohm == 0.0):
+        yield Finding(where=where, code="zero-impedance", message="expected both z1 and z0, or neither for an infinite bus")
     for name in ("r1_ohm", "x1_ohm", "r0_ohm", "x0_ohm"):
         if getattr(source, name) < 0.0:
             yield Finding(where=where, code="negative-impedance", message=f"{name} {getattr(source, name)} must not be negative")

@@ -34,9 +34,7 @@ class OpenDssEngine:
         self._solve_once(0)
         self._nodes = self._node_positions()
         self._loads = [
-            (row, phase, load_name(row, phase))
-            for row, connection in enumerate(network.connections)
-            for phase in connection.phases
+            (row, phase, load_name(row, phase)) for row, connection in enumerate(network.connections) for phase in connection.phases
         ]
         self._line_mask = phase_mask(network, [line.phases for line in network.lines])
         self._rated_to_a = rated_low_side_a(network)
@@ -86,9 +84,7 @@ class OpenDssEngine:
         self._dss.Solution.Solve()
         magnitudes = np.asarray(self._dss.Circuit.AllBusVMag())
         if not self._dss.Solution.Converged() or not magnitudes.max(initial=0.0) > 0.0:
-            raise PowerFlowError(
-                f"OpenDSS found no solution for network {self.network.name}, scenario {scenario}", failed_rows=(scenario,)
-            )
+            raise PowerFlowError(f"OpenDSS found no solution for network {self.network.name}, scenario {scenario}", failed_rows=(scenario,))
 
     def _node_positions(self) -> list[tuple[int, int]]:
         positions = []

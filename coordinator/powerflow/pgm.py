@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from power_grid_model import CalculationMethod, PowerGridModel, initialize_array
-from power_grid_model.errors import PowerGridBatchError, PowerGridError
+from power_grid_model.errors import PowerGridBatchError, PowerGridError  # type: ignore[attr-defined]
 
 from coordinator.errors import PowerFlowError
 from coordinator.network.model import Network
@@ -50,9 +50,7 @@ class PgmEngine:
         update = self._update(count, power, reactive, None if source_voltage_pu is None else voltages)
         return self._result(self._calculate(update), count)
 
-    def _update(
-        self, count: int, power: FloatArray, reactive: FloatArray, voltages: FloatArray | None
-    ) -> dict[str, Any]:
+    def _update(self, count: int, power: FloatArray, reactive: FloatArray, voltages: FloatArray | None) -> dict[str, Any]:
         update: dict[str, Any] = {}
         ids = self._input.connection_ids
         if len(ids):
@@ -74,20 +72,23 @@ class PgmEngine:
     def _calculate(self, update: dict[str, Any]) -> dict[str, Any]:
         """Iterative current first, cheap for a constant topology; Newton where that does not converge."""
         branch = ["p_from", "p_to", "i_from", "i_to"]
-        wanted: dict[str, list[str]] = {"node": ["u_pu", "u_angle"], "source": ["p", "q"], "line": [*branch, "q_to"]}
+        wanted: dict[Any, Any] = {"node": ["u_pu", "u_angle"], "source": ["p", "q"], "line": [*branch, "q_to"]}
         wanted[self._lines] = [*branch, "q_to"]
         if self.network.transformers:
             wanted["transformer"] = ["p_from", "p_to", "i_to"]
         for method in (CalculationMethod.iterative_current, CalculationMethod.newton_raphson):
             try:
-                return self._model.calculate_power_flow(  # type: ignore[call-overload, no-any-return]
-                    symmetric=self.network.is_balanced,
-                    error_tolerance=ERROR_TOLERANCE_PU,
-                    max_iterations=MAX_ITERATIONS,
-                    calculation_method=method,
-                    update_data=update,
-                    output_component_types=wanted,
+                solution: dict[str, Any] = dict(
+                    self._model.calculate_power_flow(  # type: ignore[arg-type]
+                        symmetric=self.network.is_balanced,
+                        error_tolerance=ERROR_TOLERANCE_PU,
+                        max_iterations=MAX_ITERATIONS,
+                        calculation_method=method,
+                        update_data=update,
+                        output_component_types=wanted,
+                    )
                 )
+                return solution
             except PowerGridBatchError as error:
                 failed = tuple(int(row) for row in error.failed_scenarios)
             except PowerGridError as error:

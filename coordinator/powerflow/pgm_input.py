@@ -206,10 +206,11 @@ def _loads(network: Network, component: str, first_id: int, rated_ln_v: NDArray[
 
 def _shunt_admittances(network: Network) -> Iterator[tuple[int, ComplexArray]]:
     for shunt in network.shunts:
-        yield network.bus_index[shunt.bus], np.isin(THREE_PHASES, shunt.phases) * complex(shunt.g_siemens, shunt.b_siemens)
+        here = np.isin(THREE_PHASES, shunt.phases)
+        yield network.bus_index[shunt.bus], np.where(here, complex(shunt.g_siemens, shunt.b_siemens), 0.0)
 
 
 def _no_load_admittances(network: Network) -> Iterator[tuple[int, ComplexArray]]:
     """One per transformer, also where it is zero, so that positions stay those of the network."""
     for item in network.transformers:
-        yield network.bus_index[item.to_bus], np.full(3, item.no_load_siemens() if item.in_service else 0.0)
+        yield network.bus_index[item.to_bus], np.full(3, item.no_load_siemens() if item.in_service else 0j)

@@ -41,14 +41,13 @@ def line_loading_frac(network: Network, line_current_a: FloatArray) -> FloatArra
     """Return (N, lines) of the worst phase current over ampacity; NaN where a line has no ampacity."""
     ampacity_a = np.array([math.nan if line.ampacity_a is None else line.ampacity_a for line in network.lines])
     worst_a: FloatArray = np.fmax.reduce(line_current_a, axis=2)
-    return worst_a / ampacity_a
+    loading_frac: FloatArray = worst_a / ampacity_a
+    return loading_frac
 
 
 def rated_low_side_a(network: Network) -> FloatArray:
     """Return the rated low-voltage current of every transformer at its present tap."""
-    return np.array(
-        [item.rated_va / (math.sqrt(3.0) * item.to_ll_v * item.to_tap_frac) for item in network.transformers]
-    )
+    return np.array([item.rated_va / (math.sqrt(3.0) * item.to_ll_v * item.to_tap_frac) for item in network.transformers])
 
 
 def no_load_loss_w(network: Network, voltage_ln_v: FloatArray) -> FloatArray:
