@@ -4,9 +4,9 @@ Li et al. 2026, section 3.2: the load and storage capacity "currently not partic
 told by three indicators: the adjustable power interval, the adjustable duration, and the availability factor rho in [0, 1].
 
 Here: storage, priority 3 and generators count, PV by curtailment; priority 1 and 2 never do. Power is what can be added to or taken
-from the planned net import in one interval without leaving the envelope. The duration is how long the stores sustain it, and no device goes past
-what the plan itself needs later: a vehicle gives up only charging that its deadline leaves time to catch up. rho is the share of the
-installed adjustable power (of both directions together) that is available now.
+from the planned net import in one interval without leaving the envelope. The duration is how long the stores sustain it, and no device
+goes past what the plan itself needs later: a vehicle gives up only charging that its deadline leaves time to catch up. rho is the share
+of the installed adjustable power (of both directions together) that is available now.
 """
 
 from __future__ import annotations

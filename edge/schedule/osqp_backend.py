@@ -2,10 +2,10 @@
 
 OSQP (Stellato et al. 2020) is a first-order method. A store with a distant deadline and an exact linear penalty, which every flexible
 load is, makes it stall: with its defaults it ran into its iteration limit in 37 of 48 full-model instances and was 13 % off at the median,
-so a household with vehicles, tanks or appliances is refused by name. For batteries, PV, priority 2 load and generators it converges with
-the settings here (eps 1e-5, polish, at most 20000 iterations, duality gap checked); expect about 1e-6 relative in the objective at the
-median, 1e-4 at worst, limits kept to a fraction of a watt, and several times PIQP's time from a cold start. It starts warm, so it gains
-where only q changes, as between the rounds of a negotiation.
+so a household with vehicles, tanks or appliances is refused by name. For batteries, PV, priority 2 load and generators it converges on
+about 29 of 30 days with the settings here (eps 1e-5, polish, at most 20000 iterations, duality gap checked), to 1e-6 relative in the
+objective at the median and 1e-3 at worst, in several times PIQP's time from a cold start; a day on which it does not is told as
+NOT_CONVERGED. It starts warm, so it gains where only q changes, as between the rounds of a negotiation.
 
 Trap: osqp 1.1.3 reads a strided array as if it were contiguous and silently solves another problem; everything goes through
 `np.ascontiguousarray`.

@@ -81,9 +81,11 @@ class Specification:
                 ]
             self.cost += [
                 battery.wear_per_kwh * cp.sum(charge + discharge),
-                battery.wear_slope_per_kwh_w / KILO / 2 * (cp.sum_squares(charge) + cp.sum_squares(discharge)),
                 -state.end_value_per_kwh / self.step_h * energy[-1],
             ]
+            if battery.wear_slope_per_kwh_w > 0.0:
+                slope = battery.wear_slope_per_kwh_w / KILO
+                self.cost.append(slope / 2 * (cp.sum_squares(charge) + cp.sum_squares(discharge)))
             total = total + charge - discharge
         return total
 
@@ -139,7 +141,8 @@ class Specification:
     def _flexible(self, index: int, household: Household) -> tuple[cp.Variable, cp.Variable, cp.Variable]:
         """Power, stored energy and missing energy of one priority 3 load."""
         power = self._positive(f"flexible_{index}")
-        self.cost.append(household.comfort_slope_per_kwh_w / KILO / 2 * cp.sum_squares(power))
+        if household.comfort_slope_per_kwh_w > 0.0:
+            self.cost.append(household.comfort_slope_per_kwh_w / KILO / 2 * cp.sum_squares(power))
         return power, self._positive(f"flexible_energy_{index}"), self._positive(f"shortfall_{index}")
 
     def _generators(self, household: Household) -> Expression:
@@ -147,8 +150,9 @@ class Specification:
         for index, generator in enumerate(household.generators):
             power = self._positive(f"generation_{index}")
             self.rules.append(power <= KILO * generator.max_w)
-            slope = generator.fuel_slope_per_kwh_w / KILO
-            self.cost += [generator.fuel_per_kwh * cp.sum(power), slope / 2 * cp.sum_squares(power)]
+            self.cost.append(generator.fuel_per_kwh * cp.sum(power))
+            if generator.fuel_slope_per_kwh_w > 0.0:
+                self.cost.append(generator.fuel_slope_per_kwh_w / KILO / 2 * cp.sum_squares(power))
             total = total + power
         return total
 

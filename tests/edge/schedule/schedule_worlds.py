@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from edge.schedule.arrays import Vectors
 from edge.schedule.ladder import PriorityLadder
 from edge.schedule.model import (
     Appliance,
@@ -23,7 +22,6 @@ from edge.schedule.model import (
 
 DAY_S = 86400.0
 START_S = 1_760_000_000.0
-HOLDS_W = 20_000.0
 
 
 def random_household(rng: np.random.Generator, *, full: bool = False) -> Household:
@@ -113,7 +111,8 @@ def random_battery_state(rng: np.random.Generator) -> BatteryState:
 def random_vehicle_state(rng: np.random.Generator, horizon_s: float) -> VehicleState:
     leaves_s = START_S + float(rng.uniform(-0.2, 0.8)) * horizon_s
     back_s = leaves_s + float(rng.uniform(0.05, 0.4)) * horizon_s
-    trip = Departure(depart_s=leaves_s, return_s=back_s, needed_soc_frac=float(rng.uniform(0.5, 1.0)), trip_wh=float(rng.uniform(0, 15000)))
+    needed_frac, trip_wh = float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.0, 15000.0))
+    trip = Departure(depart_s=leaves_s, return_s=back_s, needed_soc_frac=needed_frac, trip_wh=trip_wh)
     return VehicleState(soc_frac=float(rng.uniform(0.1, 0.9)), connected=bool(leaves_s > START_S), departures=(trip,))
 
 
@@ -156,6 +155,21 @@ def objective_of(household: Household, inputs: ScheduleInputs, ladder: PriorityL
     return float(cost) / 1000.0
 
 
-def filled(vectors: Vectors, inputs: ScheduleInputs, ladder: PriorityLadder) -> Vectors:
-    vectors.fill(inputs, ladder)
-    return vectors
+def quiet_inputs(household: Household, *, steps: int = 24, step_s: float = 3600.0, **changes: object) -> ScheduleInputs:
+    """A day on which nothing happens: 500 W of priority 1 load, wide limits, flat prices; tests change one thing."""
+    values: dict[str, object] = {
+        "start_s": START_S,
+        "step_s": step_s,
+        "p1_load_w": np.full(steps, 500.0),
+        "p2_load_w": np.zeros(steps),
+        "pv_w": np.zeros(steps),
+        "import_limit_w": np.full(steps, 10_000.0),
+        "export_limit_w": np.full(steps, 10_000.0),
+        "buy_price_per_kwh": np.full(steps, 0.3),
+        "sell_price_per_kwh": np.full(steps, 0.05),
+        "batteries": tuple(BatteryState(soc_frac=0.5) for _ in household.batteries),
+        "vehicles": tuple(VehicleState(soc_frac=0.5) for _ in household.vehicles),
+        "tanks": tuple(TankState(energy_wh=t.capacity_wh / 2, draw_w=np.zeros(steps)) for t in household.tanks),
+        "appliances": tuple(ApplianceState(remaining_wh=0.0, earliest_s=START_S, deadline_s=START_S) for _ in household.appliances),
+    }
+    return ScheduleInputs(**(values | changes))  # type: ignore[arg-type]
