@@ -33,12 +33,17 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """Registers that are written in one request. `single` asks for function 6, `nonvolatile` marks registers that wear."""
+    """Registers that are written in one request.
+
+    `single` asks for function 6, `nonvolatile` marks registers that wear, `repeats` says whether the segment belongs to the setpoint
+    that is written again before the device's timer runs out (a setting that stays does not).
+    """
 
     address: int
     registers: tuple[int, ...]
     single: bool = False
     nonvolatile: bool = False
+    repeats: bool = True
 
     @property
     def end(self) -> int:
@@ -97,10 +102,14 @@ def plan_reads(
     *,
     controls: Iterable[Item] = (),
     headers: Sequence[Field] = (),
-    function: int = 3,
+    extras: Sequence[Field] = (),
     limit: int = MAX_REGISTERS,
 ) -> tuple[tuple[ReadPlan, ...], tuple[ReadPlan, ...], tuple[ReadPlan, ...]]:
-    """Requests for the three paces. What is slow joins a fast request wherever it fits, because a register is cheaper than a request."""
+    """Requests for the three paces.
+
+    What is slow joins a fast request where that saves one, because a register is cheaper than a request. `headers` and `extras` are
+    read only where they cost no request.
+    """
     controls = tuple(controls)
     slow_items = [field.hull() for field in slow] + list(controls)
     fast_blocks = plan_blocks([field.hull() for field in fast], limit)
@@ -110,9 +119,9 @@ def plan_reads(
         fast_blocks = wider
     else:
         left = tuple(item for item in slow_items if not any(block.covers(item) for block in fast_blocks))
-    slow_blocks = plan_blocks(left, limit)
+    slow_blocks, _ = widen(plan_blocks(left, limit), [field.hull() for field in extras], limit)
     rare_items = [f.hull() for f in rare if not any(b.covers(f.hull()) for b in (*fast_blocks, *slow_blocks))]
-    fields = [*fast, *slow, *rare, *headers]
+    fields = [*fast, *slow, *rare, *headers, *extras]
     paces = (fast_blocks, slow_blocks, plan_blocks(rare_items, limit))
     plans: list[tuple[ReadPlan, ...]] = []
     taken: set[str] = set()
@@ -121,7 +130,7 @@ def plan_reads(
         for block in blocks:
             here = [f for f in fields if f.name not in taken and block.covers(f.hull())]
             taken.update(field.name for field in here)
-            made.append(read_plan(block, here, controls, function))
+            made.append(read_plan(block, here, controls))
         plans.append(tuple(made))
     return plans[0], plans[1], plans[2]
 

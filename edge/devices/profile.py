@@ -72,10 +72,12 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Meaning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which point is which part of a reading. The power must be there; a list of powers is added up."""
+    """Which point is which part of a reading. The power must be there; a list of powers is added up. `limit` is the limit in force, in
+    the unit of the setpoint."""
 
     power_w: Name | Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=8)]
     voltage_v: tuple[Name, ...] = ()
+    limit: Name | None = None
     rated_w: Name | None = None
     soc_frac: Name | None = None
     capacity_wh: Name | None = None
@@ -194,12 +196,11 @@ def _control_contradiction(profile: Profile, control: Control) -> str | None:
     ):
         if name is not None and name not in names:
             return f"there is no point {name} - at $.{place}"
-    size = NUMBER_TYPES[control.type].size
-    covering = [
-        r for r in profile.read if r.function == 3 and r.address <= control.address and control.address + size <= r.address + r.count
-    ]
-    if not covering:
-        return f"no read fetches the control at register {control.address}, so it could not be read back - at $.control.address"
+    if not control.readback:
+        return None if watchdog is not None else "a control that cannot be read back needs a watchdog - at $.control.readback"
+    for start, end in control.items(watchdog):
+        if not any(r.function == 3 and r.address <= start and end <= r.address + r.count for r in profile.read):
+            return f"no read fetches register {start}, so what is written there could not be read back - at $.control"
     return None
 
 
@@ -212,7 +213,8 @@ def _is_read(profile: Profile, point: PointEntry, pace: str) -> bool:
 
 def bind_profile(profile: Profile, ratings: Ratings) -> DeviceMap:
     """The map of a device of this type."""
-    items = [] if profile.control is None else profile.control.items(profile.watchdog)
+    readable = profile.control is not None and profile.control.readback
+    items = profile.control.items(profile.watchdog) if profile.control is not None and readable else []
     plans: dict[str, list[ReadPlan]] = {"fast": [], "slow": [], "rare": []}
     for read in profile.read:
         block = Block(read.address, read.count)
@@ -247,11 +249,16 @@ def _interpreter(profile: Profile, ratings: Ratings) -> Callable[[str, float, Nu
     means = profile.means
     powers = means.power_w if isinstance(means.power_w, tuple) else (means.power_w,)
     sign = float(ratings.meter_sign) if profile.kind is DeviceKind.METER else 1.0
-    limit_of = None if profile.control is None else profile.control.limit_reader(means.voltage_v, ratings)
 
     def holds(condition: OneOf | Alarm | None, numbers: Numbers) -> bool | None:
         number = None if condition is None else numbers.get(condition.point)
         return None if condition is None or number is None else number in condition.values
+
+    def limit_in_force(numbers: Numbers) -> float | None:
+        limit = known(means.limit, numbers)
+        if limit is None or profile.control is None:
+            return None
+        return limit * profile.control.watts_per_unit(numbers, means.voltage_v, ratings)
 
     def known(name: str | None, numbers: Numbers) -> float | None:
         return None if name is None else numbers.get(name)
@@ -265,7 +272,7 @@ def _interpreter(profile: Profile, ratings: Ratings) -> Callable[[str, float, Nu
                     continue
                 raise DeviceGarbage(f"{name}: {point} is not implemented just now (not-implemented value)")
             power_w += part_w
-        voltages = tuple(v for v in (numbers.get(point) for point in means.voltage_v) if v is not None)
+        voltages = tuple(v for v in (numbers.get(point) for point in means.voltage_v) if v is not None and v > 0)
         return Reading(
             name=name,
             kind=profile.kind,
@@ -278,7 +285,7 @@ def _interpreter(profile: Profile, ratings: Ratings) -> Callable[[str, float, Nu
             max_charge_w=ratings.max_charge_w if ratings.max_charge_w is not None else known(means.max_charge_w, numbers),
             max_discharge_w=ratings.max_discharge_w if ratings.max_discharge_w is not None else known(means.max_discharge_w, numbers),
             connected=holds(means.connected, numbers),
-            limit_w=None if limit_of is None else limit_of(numbers),
+            limit_w=limit_in_force(numbers),
             energy_import_wh=known(means.energy_import_wh, numbers),
             energy_export_wh=known(means.energy_export_wh, numbers),
             alarms=tuple(alarm.text for alarm in means.alarms if holds(alarm, numbers)),

@@ -27,8 +27,10 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One setpoint register.
 
     `quantity` is what it holds: a current per phase, or a power with the signs of the edge after `factor` (register x factor = SI).
-    What is asked below `minimum` becomes `paused` (SI), above `maximum` becomes `maximum`; `step` is the resolution in SI. `wears` marks
-    a register in flash or EEPROM. `phases_point` tells the number of phases in use, else `phases` holds.
+    What is asked below `minimum` becomes `paused` (SI), above `maximum` becomes `maximum`; `step` is the resolution in SI. Where a device
+    pauses by another register, `pause_address` takes `pause_value` or `run_value` and the setpoint stays at `minimum`. `wears` marks
+    a register in flash or EEPROM; `readback` is false where the vendor lets it only be written. `phases_point` tells the number of
+    phases in use, else `phases` holds.
     """
 
     quantity: Literal["current_a", "power_w"]
@@ -41,6 +43,10 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     minimum: Annotated[float, msgspec.Meta(ge=0, le=1e7)] = 0.0
     maximum: Annotated[float, msgspec.Meta(gt=0, le=1e7)]
     paused: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    pause_address: Address | None = None
+    pause_value: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    run_value: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 1
+    readback: bool = True
     phases: Literal[1, 2, 3] = 3
     phases_point: str | None = None
     wears: bool = False
@@ -48,20 +54,13 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def items(self, watchdog: "Watchdog | None") -> list[Item]:
         """The registers whose content is read back."""
         found = [(self.address, self.address + NUMBER_TYPES[self.type].size)]
+        if self.pause_address is not None:
+            found.append((self.pause_address, self.pause_address + 1))
         if watchdog is not None and watchdog.fallback_address is not None:
             found.append((watchdog.fallback_address, watchdog.fallback_address + NUMBER_TYPES[self.type].size))
         if watchdog is not None and watchdog.timeout_address is not None:
             found.append((watchdog.timeout_address, watchdog.timeout_address + 1))
         return found
-
-    def limit_reader(self, voltage_points: Sequence[str], ratings: Ratings) -> Callable[[Numbers], float | None]:
-        """The limit in force in watts, from the numbers read; needs a point named `limit` in the unit of the setpoint."""
-
-        def limit_w(numbers: Numbers) -> float | None:
-            limit = numbers.get("limit")
-            return None if limit is None else limit * self.watts_per_unit(numbers, voltage_points, ratings)
-
-        return limit_w
 
     def watts_per_unit(self, numbers: Numbers, voltage_points: Sequence[str], ratings: Ratings) -> float:
         """Watts that one unit of the setpoint may amount to."""
@@ -81,14 +80,15 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return self.paused
         return math.copysign(magnitude, wanted)
 
-    def segment(self, value: float) -> Segment:
-        """The write of one setpoint in SI."""
-        return Segment(
-            address=self.address,
-            registers=self._registers(value),
-            single=self.function == 6,
-            nonvolatile=self.wears,
-        )
+    def segments(self, value: float) -> list[Segment]:
+        """The writes of one setpoint in SI."""
+        single = self.function == 6
+        held = max(value, self.minimum) if self.pause_address is not None else value
+        found = [Segment(address=self.address, registers=self._registers(held), single=single, nonvolatile=self.wears)]
+        if self.pause_address is not None:
+            running = self.run_value if value != self.paused else self.pause_value
+            found.append(Segment(address=self.pause_address, registers=(running,), single=single, nonvolatile=self.wears))
+        return found
 
     def _registers(self, value: float) -> tuple[int, ...]:
         try:
@@ -98,7 +98,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def fallback_segment(self, address: int, value: float, *, wears: bool) -> Segment:
         """The write of the value that the device falls back to."""
-        return Segment(address=address, registers=self._registers(value), single=self.function == 6, nonvolatile=wears)
+        return Segment(address=address, registers=self._registers(value), single=self.function == 6, nonvolatile=wears, repeats=False)
 
 
 class Watchdog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,7 +136,7 @@ def limit_control(
         if watchdog is not None:
             refresh_s = watchdog.refresh_s
             reverts, detail = _fallback(control, watchdog, setpoint, fallback_w, watts, numbers, segments)
-        segments.append(control.segment(value))
+        segments.extend(control.segments(value))
         return Wanted(
             segments=tuple(segments),
             effective_w=None if asked_w is None else value * watts,
@@ -166,9 +166,14 @@ def _fallback(
         segments.append(control.fallback_segment(watchdog.fallback_address, value, wears=watchdog.wears))
         if watchdog.timeout_address is not None:
             timeout_s = min(max(math.floor(timer_s), watchdog.timeout_min_s), watchdog.timeout_max_s)
-            segments.append(
-                Segment(address=watchdog.timeout_address, registers=(timeout_s,), single=control.function == 6, nonvolatile=watchdog.wears)
+            timeout = Segment(
+                address=watchdog.timeout_address,
+                registers=(timeout_s,),
+                single=control.function == 6,
+                nonvolatile=watchdog.wears,
+                repeats=False,
             )
+            segments.append(timeout)
         return True, ""
     told = None if watchdog.fallback_point is None else numbers.get(watchdog.fallback_point)
     if told is None:

@@ -28,12 +28,11 @@ _TINY = 1e-6
 
 
 class ControlChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """The way a device is commanded: the registers, the numbers needed to scale a setpoint, and what to tell people."""
+    """The way a device is commanded: the registers, the numbers that scale a setpoint, and what to tell people."""
 
     control: Callable[[Setpoint, Numbers], Wanted] | None = None
     limit_in_force: Callable[[Numbers], float | None] = lambda numbers: None
     fields: tuple[Field, ...] = ()
-    rare_fields: tuple[Field, ...] = ()
     items: tuple[Item, ...] = ()
     reverts: bool = False
     notes: tuple[str, ...] = ()
@@ -179,7 +178,10 @@ def generation_limit_123(survey: Survey, rated_w: float | None) -> ControlChoice
 
 
 def power_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
-    """WSet of model 704: AC power in watts (or percent of WMax), positive out of the device, with a value to revert to."""
+    """WSet of model 704: AC power in watts (or percent of WMax), positive out of the device, with a value to revert to.
+
+    On a hybrid inverter WSet commands battery and PV together, so what its PV ports give just now is added to what the battery shall do.
+    """
     watts, percent = survey.raw(704, "WSet") is not None, survey.raw(704, "WSetPct") is not None
     names = ["WSetEna", "WSetMod", "WSet", "WSetRvrt", "WSetPct", "WSetPctRvrt", "WSetEnaRvrt", "WSetRvrtTms"]
     unused = ("WSetPct", "WSetPctRvrt") if watts else ("WSet", "WSetRvrt")
@@ -190,6 +192,7 @@ def power_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
     can_revert = all(name in run for name in (revert, "WSetEnaRvrt", "WSetRvrtTms"))
     model = survey.device.find(704)
     kept = {name: _signed(survey.raw(704, name)) for name in unused if name in run}
+    pv_ports = [port.name for port in survey.dc_ports("pv")]
 
     def control(setpoint: Setpoint, numbers: Numbers) -> Wanted:
         maximum_w = _maximum_w(rated_w, numbers)
@@ -198,17 +201,18 @@ def power_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
             return Wanted(segments=(), effective_w=None, detail="the rating or the scale factor of the setpoint is not known")
         multiplier, divisor = SCALES[scale_power]
         step_w = multiplier / divisor if watts else multiplier / divisor * (maximum_w or 0.0) / 100.0
-        out = _towards_zero(setpoint.power_w, step_w)
+        pv_w = sum(numbers.get(port) or 0.0 for port in pv_ports)
+        into = 0.0 if setpoint.power_w is None else _towards_zero(setpoint.power_w - pv_w, step_w)
         timer_s = setpoint.revert_after_s
-        raw = {"WSetEna": 0.0 if setpoint.power_w is None else 1.0, "WSetMod": 1.0 if watts else 0.0, value: -out, **kept}
+        raw = {"WSetEna": 0.0 if setpoint.power_w is None else 1.0, "WSetMod": 1.0 if watts else 0.0, value: -into, **kept}
         if can_revert:
             chosen = timer_s is not None and setpoint.revert_power_w is not None
-            raw[revert] = -_towards_zero(setpoint.revert_power_w, step_w)
+            raw[revert] = -_towards_zero(setpoint.revert_power_w or 0.0, step_w)
             raw["WSetEnaRvrt"] = 1.0 if chosen else 0.0
             raw["WSetRvrtTms"] = 0.0 if timer_s is None else max(1.0, round(timer_s))
         return Wanted(
             segments=run.segments(raw),
-            effective_w=None if setpoint.power_w is None else out * step_w,
+            effective_w=None if setpoint.power_w is None else into * step_w + pv_w,
             refresh_after_s=None if timer_s is None or not can_revert else timer_s * REFRESH_FRAC,
             reverts=can_revert or timer_s is None,
             detail="" if can_revert or timer_s is None else "model 704 of this device has no reversion points: it keeps its last power",
@@ -307,8 +311,8 @@ def _percent(scale_power: int) -> float:
     return multiplier / divisor / 100.0
 
 
-def _towards_zero(power_w: float | None, step_w: float) -> float:
-    return 0.0 if power_w is None else math.copysign(math.floor(abs(power_w) / step_w + _TINY), power_w)
+def _towards_zero(power_w: float, step_w: float) -> float:
+    return math.copysign(math.floor(abs(power_w) / step_w + _TINY), power_w)
 
 
 def _scale_power(numbers: Numbers, name: str) -> int | None:

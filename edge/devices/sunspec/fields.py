@@ -98,7 +98,7 @@ class Survey:
         return fields
 
 
-RATING_MODELS = (120, 121, 122, 702, 713, 802, 124)
+RATING_MODELS = (120, 121, 702, 713, 802, 124)
 
 
 def _missing(point: Point, registers: tuple[int, ...]) -> bool:

@@ -62,9 +62,8 @@ def _meter(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap
             alarms=_alarms(numbers.get("events"), "meter"),
         )
 
-    return _assemble(
-        device, survey, DeviceKind.METER, fast, slow, [], interpret, NO_CONTROL, Capabilities(measures_power=True, notes=device.notes)
-    )
+    capabilities = Capabilities(measures_power=True, notes=device.notes)
+    return _assemble(device, survey, DeviceKind.METER, (fast, slow, [], []), interpret, NO_CONTROL, capabilities)
 
 
 def _pv(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap:
@@ -73,7 +72,7 @@ def _pv(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap:
         raise _lacking(device, DeviceKind.PV, AC_MODELS)
     ports = survey.dc_ports("pv") if survey.has_storage else []
     fast = _ac_fields(survey, model.id) + ports
-    slow = survey.fields(device.find(122), available="WAval")
+    extras = survey.fields(device.find(122), available="WAval")
     rare = survey.fields(device.find(702), rated="WMax", nameplate="WMaxRtg") or (
         survey.fields(device.find(121), rated="WMax") + survey.fields(device.find(120), nameplate="WRtg")
     )
@@ -109,7 +108,7 @@ def _pv(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap:
     capabilities = Capabilities(
         measures_power=True, limits_generation=choice.control is not None, reverts=choice.reverts, notes=tuple(notes)
     )
-    return _assemble(device, survey, DeviceKind.PV, fast, slow, rare, interpret, choice, capabilities)
+    return _assemble(device, survey, DeviceKind.PV, (fast, [], rare, extras), interpret, choice, capabilities)
 
 
 def _battery(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap:
@@ -120,7 +119,7 @@ def _battery(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceM
     if ac is None and bank is None:
         raise _lacking(device, DeviceKind.BATTERY, (*AC_MODELS, 802))
     fast = _ac_fields(survey, ac.id) if ac is not None else []
-    fast += ports if hybrid else []
+    fast += [*ports, *survey.dc_ports("pv")] if hybrid else []
     if bank is not None and (ac is None or (hybrid and not ports)):
         fast += survey.fields(bank, bank_power="W")
     slow = (
@@ -130,7 +129,7 @@ def _battery(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceM
     )
     if not slow:
         raise ProfileError(f"{device_models(device)}: no model tells the state of charge (713, 802 or 124)")
-    slow += survey.fields(bank, bank_events="Evt1")
+    extras = survey.fields(bank, bank_events="Evt1")
     rare = _storage_ratings(device, survey)
     choice = power_704(survey, ratings.rated_w) or power_124(survey, ratings.max_charge_w, ratings.max_discharge_w) or NO_CONTROL
     notes = [*device.notes, *choice.notes]
@@ -164,7 +163,7 @@ def _battery(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceM
     capabilities = Capabilities(
         measures_power=True, sets_power=choice.control is not None, stores_energy=True, reverts=choice.reverts, notes=tuple(notes)
     )
-    return _assemble(device, survey, DeviceKind.BATTERY, fast, slow, rare, interpret, choice, capabilities)
+    return _assemble(device, survey, DeviceKind.BATTERY, (fast, slow, rare, extras), interpret, choice, capabilities)
 
 
 def _storage_ratings(device: SunSpecDevice, survey: Survey) -> list[Field]:
@@ -202,18 +201,15 @@ def _assemble(
     device: SunSpecDevice,
     survey: Survey,
     kind: DeviceKind,
-    fast: list[Field],
-    slow: list[Field],
-    rare: list[Field],
+    fields: tuple[list[Field], list[Field], list[Field], list[Field]],
     interpret: Callable[[str, float, Numbers], Reading],
     choice: ControlChoice,
     capabilities: Capabilities,
 ) -> DeviceMap:
-    slow = [*slow, *choice.fields]
-    rare = [*rare, *choice.rare_fields]
+    fast, slow, rare, extras = fields
     touched = [m for m in device.models if any(m.address <= f.address < m.end for f in fast)]
     headers = [Field(name=f"model {m.id} at {m.address}", address=m.address, type="u16") for m in touched]
-    plans = plan_reads(fast, slow, rare, controls=choice.items, headers=headers)
+    plans = plan_reads(fast, [*slow, *choice.fields], rare, controls=choice.items, headers=headers, extras=extras)
     control: Callable[[Setpoint, Numbers], Wanted] | None = choice.control
     return DeviceMap(
         kind=kind,
@@ -236,7 +232,7 @@ def _power(name: str, numbers: Numbers, field: str) -> float:
 
 
 def _voltages(numbers: Numbers) -> tuple[float, ...] | None:
-    known = tuple(v for v in (numbers.get("v0"), numbers.get("v1"), numbers.get("v2")) if v is not None)
+    known = tuple(v for v in (numbers.get("v0"), numbers.get("v1"), numbers.get("v2")) if v is not None and v > 0)
     return known or None
 
 
