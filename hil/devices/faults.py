@@ -6,6 +6,7 @@ and depends on nothing but the order of the requests to that device.
 """
 
 import enum
+import math
 import random
 
 import msgspec
@@ -104,13 +105,13 @@ class FaultState:
         self.active: tuple[Fault, ...] = ()
         self._changes_s = sorted({time for fault in plan.faults for time in (fault.start_s, fault.end_s)})
         self._due_s: dict[int, float] = {}
-        self.next_change_s = self._changes_s[0] if self._changes_s else float("inf")
+        self.next_change_s = min(self._changes_s, default=math.inf)
 
     def update(self, now_s: float) -> tuple[list[Fault], list[Fault]]:
         """Recompute the active faults; returns those that have begun and those that have ended since the last update."""
         before = self.active
         self.active = tuple(fault for fault in self._plan.faults if fault.start_s <= now_s < fault.end_s)
-        self.next_change_s = next((time for time in self._changes_s if time > now_s), float("inf"))
+        self.next_change_s = next((time for time in self._changes_s if time > now_s), math.inf)
         begun = [fault for fault in self.active if fault not in before]
         ended = [fault for fault in before if fault not in self.active]
         return begun, ended

@@ -52,6 +52,7 @@ class SunSpecBlock:
         self._scale_index = {point.name: index for index, point in enumerate(points, 2) if point.type == "sunssf"}
         self._factors: dict[str, float] = {}
         self._slots = {point.name: self._slot(index, point) for index, point in enumerate(points, 2)}
+        self._held: dict[str, Value] = {}
         self._implemented: set[str] = set()
         self._offset_of = _offsets(points)
         self._live = live
@@ -88,10 +89,11 @@ class SunSpecBlock:
             self.commands(values)
         for point, number in zip(touched, numbers, strict=True):
             self._raw[self._slots[point.name][0]] = number
+        self._held.update(values)
 
-    def store(self, name: str, value: float) -> None:
-        """Change a kept value from inside the device (a reboot, a quantised setpoint)."""
-        self._set_live({name: value})
+    def values(self) -> dict[str, Value]:
+        """What every implemented point means now, in the units of the SunSpec definition and before any rounding."""
+        return {**self._held, **(self._live() if self._live is not None else {})}
 
     def _slot(self, index: int, point: PointLayout) -> tuple[int, str | None, int, int, int | float | bytes, str]:
         low, high = (0, 0) if point.type == "string" else (TYPES[point.type].low, TYPES[point.type].high)
@@ -105,6 +107,7 @@ class SunSpecBlock:
             self._factors[name] = 10.0**-value
         others = {name: value for name, value in fixed.items() if name not in scales and not name.endswith("_SF")}
         self._implemented.update(others)
+        self._held = others
         self._set_live(others)
 
     def _set_live(self, values: Mapping[str, Value]) -> None:

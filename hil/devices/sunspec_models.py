@@ -83,7 +83,7 @@ def der_capacity_block(device: Inverter, *, charge_w: float | None, discharge_w:
     """Model 702: ratings, and the settings that may lie below them."""
     rated_w = device.rated_w
     storage = charge_w is not None and discharge_w is not None
-    fixed: dict[str, Value] = {"W_SF": scale_for(max(rated_w, charge_w or 0.0), raw="uint16"), "PF_SF": -2, "V_SF": -1, "A_SF": -1}
+    fixed: dict[str, Value] = {"W_SF": scale_for(rated_w, raw="uint16"), "PF_SF": -2, "V_SF": -1, "A_SF": -1}
     fixed |= {"VA_SF": fixed["W_SF"], "Var_SF": fixed["W_SF"]}
     fixed |= {"WMaxRtg": rated_w, "VAMaxRtg": rated_w, "VNomRtg": NOMINAL_VOLTAGE_V, "AMaxRtg": rated_w / NOMINAL_VOLTAGE_V}
     fixed |= {"NorOpCatRtg": 0, "AbnOpCatRtg": 0, "VAMax": rated_w, "VNom": NOMINAL_VOLTAGE_V}
