@@ -2,27 +2,36 @@
 
 On an unbalanced feeder import at one phase raises the voltage of another, so neither all-up nor all-low is the worst case. The worst corner of a
 row is searched by signs: every mover goes to the end of its range at which the row gets worse, by the exact derivative *at that corner*, until
-corner and signs agree (no single mover can make it worse to first order). All rows are also tried at each other's corners, which frees a
-search that has stopped at the smaller of two local maxima. A row that stays legal even if it moved SWINGS times as far as its slopes say is idle:
+corner and signs agree (no single mover can make it worse to first order). Where slopes change sign inside the box there can be several such
+corners: voltage rows are therefore also searched from the eight *phase corners* (each phase wholly importing or exporting) and tried at each
+other's corners. A row that stays legal even if it moved SWINGS times as far as its slopes say is idle:
 it gets no corner of its own (it stands at all-high or all-low) and is merely looked at in the corners of the others.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from coordinator.envelopes.boxes import Movers
 from coordinator.envelopes.monitors import Monitors
-from coordinator.powerflow.radial import BoolArray, FloatArray
+from coordinator.powerflow.radial import BoolArray, FloatArray, IntArray, RadialFeeder
 from coordinator.powerflow.radial_reduced import PointState
 
-MAX_TURNS = 6
-# A slope below this share of its row's largest does not turn a mover round: it would only multiply corners.
+MAX_TURNS = 30
+# An excess that grows by less than this has not grown.
+IMPROVED = 1e-10
+# Rows within this of their limit are searched from the phase corners too.
+OFFER_NEAR = 0.02
+# A gain below this share of its row's largest does not turn a mover round: it would only multiply corners.
 FLAT = 1e-6
 # Slopes change by some ten per cent over a legal box; a row that stays legal at three times its linear swing needs no corner of its own.
 SWINGS = 3.0
+
+
+Box = tuple[FloatArray, FloatArray]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +54,12 @@ class CornerSearch:
 
     monitors: Monitors
     movers: Movers
+    phase_corners: BoolArray
+
+    @property
+    def is_voltage(self) -> BoolArray:
+        """Which rows are voltages."""
+        return np.asarray(self.monitors.quantity < self.monitors.nominal_v.size)
 
     def begin(self, low_w: FloatArray, high_w: FloatArray) -> RowState | None:
         """First guess: voltage rows by the slopes in the middle of the box, magnitudes by those at all-high and all-low."""
@@ -53,7 +68,7 @@ class CornerSearch:
         if not np.all(state.converged):
             return None
         rows = np.arange(self.monitors.bound.size)
-        is_voltage = self.monitors.quantity < self.monitors.nominal_v.size
+        is_voltage = self.is_voltage
         start = np.where(is_voltage, 0, np.where(self.monitors.starts_high, 1, 2))
         slopes = np.zeros((rows.size, low_w.size))
         for snapshot in range(3):
@@ -65,51 +80,84 @@ class CornerSearch:
         begun.at_high[~is_voltage] = np.where(flat, self.monitors.starts_high[~is_voltage][:, None], level)
         return begun
 
-    def settle(self, rows: RowState, low_w: FloatArray, high_w: FloatArray, *, near: float, turns: int = MAX_TURNS) -> bool:
+    def settle(self, rows: RowState, low_w: FloatArray, high_w: FloatArray, *, near: float) -> bool:
         """Move every row to its worst corner and refresh its excess; False where some corner has no power flow solution.
 
-        Slopes are refreshed for rows whose excess is above -near only; with near infinite, all rows settle.
+        Rows further than `near` below their limit keep their corner and slopes; with near infinite, all relevant rows settle.
         """
-        done = np.zeros(rows.excess.size, dtype=np.bool_)
-        for _ in range(turns):
-            unique, back = unique_corners(rows.at_high)
-            state = self.monitors.reduced.solve(self.movers.power_va(np.where(unique, high_w, low_w).T))
-            if not np.all(state.converged):
-                return False
-            excess = self.monitors.excess(self.monitors.values(state))
-            own = excess[np.arange(back.size), back]
-            other = np.argmax(excess, axis=1)
-            better = excess[np.arange(back.size), other] > own + 1e-12
-            back = np.where(better, other, back)
-            rows.at_high[better] = unique[back[better]]
-            rows.excess[:] = np.where(better, excess[np.arange(back.size), other], own)
-            idle = ~rows.relevant(low_w, high_w)
-            rows.at_high[idle] = self.monitors.starts_high[idle][:, None]
-            done = (done & ~better) | idle
-            todo = np.flatnonzero(~done & (rows.excess > -near))
-            if todo.size == 0:
-                return True
-            for corner in np.unique(back[todo]):
-                mine = todo[back[todo] == corner]
-                slopes = self._slopes(state, int(corner), mine)
-                rows.slopes[mine] = slopes
-                flat = np.abs(slopes) <= FLAT * np.max(np.abs(slopes), axis=1, keepdims=True)
-                turned = np.where(flat, rows.at_high[mine], slopes > 0.0)
-                done[mine] = np.all(turned == rows.at_high[mine], axis=1)
-                rows.at_high[mine] = turned
-            if np.all(done[todo]):
-                return True
-        return self._refresh(rows, low_w, high_w)
-
-    def _refresh(self, rows: RowState, low_w: FloatArray, high_w: FloatArray) -> bool:
-        unique, back = unique_corners(rows.at_high)
-        state = self.monitors.reduced.solve(self.movers.power_va(np.where(unique, high_w, low_w).T))
-        if not np.all(state.converged):
+        box = (low_w, high_w)
+        rows.excess[:] = -np.inf
+        if not self._offer(rows, box, rows.at_high):
             return False
-        rows.excess[:] = self.monitors.excess(self.monitors.values(state))[np.arange(back.size), back]
+        offers = self._phase_offers(rows, box)
+        if offers is None or not self._offer(rows, box, offers):
+            return False
+        idle = ~rows.relevant(low_w, high_w)
+        rows.at_high[idle] = self.monitors.starts_high[idle][:, None]
+        todo = np.flatnonzero(~idle & (rows.excess > -near))
+        for _ in range(MAX_TURNS):
+            if todo.size == 0:
+                break
+            candidates = self._turned(rows, box, todo)
+            before = rows.excess.copy()
+            if candidates.size and not self._offer(rows, box, candidates, own=todo):
+                return False
+            todo = np.flatnonzero(~idle & (rows.excess > before + IMPROVED) & (rows.excess > -near))
         return True
 
-    def _slopes(self, state: PointState, snapshot: int, mine: FloatArray) -> FloatArray:
+    def _offer(self, rows: RowState, box: Box, corners: BoolArray, own: IntArray | None = None) -> bool:
+        """Solve some corners and let rows move to worse ones; False where one has no power flow solution.
+
+        Voltage rows look at all of them. A magnitude has one row per direction of flow and these must stay apart, so it looks only at those
+        made for it: `corners` then has one block per row in `own` order, or is aligned with the rows.
+        """
+        unique, back = unique_corners(corners)
+        state = self.monitors.reduced.solve(self.movers.power_va(np.where(unique, box[1], box[0]).T))
+        if not np.all(state.converged):
+            return False
+        excess = self.monitors.excess(self.monitors.values(state))
+        number = np.arange(rows.excess.size)
+        best = np.argmax(excess, axis=1)
+        takes = self.is_voltage & (excess[number, best] > rows.excess + IMPROVED)
+        mine = number if own is None and len(corners) == number.size else own
+        if mine is not None:
+            blocks = back.reshape(-1, mine.size)
+            for block in blocks:
+                better = ~self.is_voltage[mine] & (excess[mine, block] > rows.excess[mine] + IMPROVED)
+                best[mine[better]] = block[better]
+                takes[mine[better]] = True
+                rows.excess[mine[better]] = excess[mine[better], block[better]]
+        rows.at_high[takes] = unique[best[takes]]
+        rows.excess[takes] = excess[number, best][takes]
+        return True
+
+    def _turned(self, rows: RowState, box: Box, todo: IntArray) -> BoolArray:
+        """Refresh the slopes of some rows at their corners; return each with all its wrong-way movers turned, then with the worst one turned."""
+        unique, back = unique_corners(rows.at_high[todo])
+        state = self.monitors.reduced.solve(self.movers.power_va(np.where(unique, box[1], box[0]).T))
+        for corner in range(len(unique)):
+            mine = todo[back == corner]
+            rows.slopes[mine] = self._slopes(state, corner, mine)
+        slopes, at_high = rows.slopes[todo], rows.at_high[todo]
+        gain = np.where(at_high, -slopes, slopes) * (box[1] - box[0])
+        wrong = gain > FLAT * np.max(np.abs(gain), axis=1, keepdims=True, initial=0.0)
+        single = wrong & (gain >= np.max(gain, axis=1, keepdims=True))
+        if not np.any(wrong):
+            return np.zeros((0, at_high.shape[1]), dtype=np.bool_)
+        return np.concatenate([at_high ^ wrong, at_high ^ single])
+
+    def _phase_offers(self, rows: RowState, box: Box) -> BoolArray | None:
+        """Corners that the slopes of nearly binding voltage rows point at from every phase corner; None without a power flow there."""
+        mine = np.flatnonzero(self.is_voltage & (rows.excess > -OFFER_NEAR) & rows.relevant(*box))
+        state = self.monitors.reduced.solve(self.movers.power_va(np.where(self.phase_corners, box[1], box[0]).T))
+        if not np.all(state.converged):
+            return None
+        offers = [self.phase_corners]
+        if mine.size:
+            offers += [self._slopes(state, snapshot, mine) > 0.0 for snapshot in range(len(self.phase_corners))]
+        return unique_corners(np.concatenate(offers))[0]
+
+    def _slopes(self, state: PointState, snapshot: int, mine: IntArray) -> FloatArray:
         if mine.size == 0:
             return np.zeros((0, self.movers.connection.size))
         volts, amps = state.voltage_v[:, snapshot], state.current_a[:, snapshot]
@@ -117,9 +165,19 @@ class CornerSearch:
         return self.monitors.slopes(mine, amps, change)
 
 
-def unique_corners(at_high: BoolArray) -> tuple[BoolArray, FloatArray]:
+def unique_corners(at_high: BoolArray) -> tuple[BoolArray, IntArray]:
     """The different corners (corners, movers) among the rows and which of them each row has."""
     packed = np.packbits(at_high, axis=1)
     as_one = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
     _, first, back = np.unique(as_one, return_index=True, return_inverse=True)
     return at_high[first], back.reshape(-1)
+
+
+def phase_corners(movers: Movers, feeder: RadialFeeder) -> BoolArray:
+    """The 2^m corners at which each phase is wholly high or low; a connection of several phases follows most of its phases."""
+    m = feeder.phase_count
+    draws = np.abs(movers.per_w) > 0.0
+    phase = feeder.points.slot % m
+    on_phase = np.stack([draws[phase == number].sum(axis=0) for number in range(m)], axis=1)
+    signs = np.array(list(itertools.product((-1, 1), repeat=m)))
+    return np.asarray(signs @ on_phase.T > 0)

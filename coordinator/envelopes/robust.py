@@ -15,7 +15,7 @@ import numpy as np
 from coordinator.envelopes.boxes import Box, Movers, collect_boxes, collect_demand, collect_movers
 from coordinator.envelopes.certificate import Certificate, Check, EnvelopeResult, Extreme, Infeasible, VerifiedLimits
 from coordinator.envelopes.checking import check_corners
-from coordinator.envelopes.corners import CornerSearch, RowState, unique_corners
+from coordinator.envelopes.corners import CornerSearch, RowState, phase_corners, unique_corners
 from coordinator.envelopes.monitors import Monitors
 from coordinator.envelopes.rules import Demand, allocate
 from coordinator.envelopes.values import EnvelopeProblem
@@ -64,7 +64,9 @@ def compute_robust(
         movers=movers,
         boxes=collect_boxes(problem),
         demand=collect_demand(problem),
-        search=CornerSearch(monitors=monitors, movers=movers),
+        search=CornerSearch(
+            monitors=monitors, movers=movers, phase_corners=phase_corners(movers, monitors.reduced.feeder)
+        ),
     )
     floor = work.demand.floor_w
     start = np.clip(np.full(floor.size, START_W) if warm is None else warm.limits_w, floor, work.demand.cap_w)
@@ -98,6 +100,7 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
     limits = start
     scale = max(float(np.max(demand.cap_w, initial=0.0)), 1.0)
     active = np.zeros(sum(state.excess.size for state in states), dtype=np.bool_)
+    margin = np.zeros(active.size)
     best: FloatArray | None = None
     for number in range(1, MAX_ROUNDS + 1):
         if not _settle(work, states, limits, near=NEAR):
@@ -105,6 +108,10 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
             continue
         legal = max(float(np.max(state.excess, initial=-np.inf)) for state in states) <= 0.0
         rows, rhs = linear_rows(work.boxes, states, limits)
+        if number > FULL_STEPS:
+            # A rule whose optimum sits at a vertex may jump between equally good ones for ever; what a row still missed is kept clear.
+            margin += np.maximum(np.concatenate([state.excess for state in states]), 0.0)
+            rhs = rhs - margin
         following = allocate(work.problem.rule, demand, rows, rhs, active)
         if following is None:
             if np.array_equal(limits, floor):
@@ -117,7 +124,7 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
             return limits, number
         if legal:
             best = limits
-        # Rules whose optimum sits at a vertex may jump between equally good ones; half steps meet in the middle, which is as good.
+        # Half steps meet in the middle of such vertices.
         limits = following if number <= FULL_STEPS else 0.5 * (limits + following)
     return limits if best is None else best, MAX_ROUNDS
 
