@@ -101,10 +101,7 @@ class ControlScheduler:
         self._tracks = tuple(LimitTrack(rated_w, tighten_at_once=tighten_at_once) for rated_w in self._rated_w)
         self._stale = True
         self._next_event_s = -math.inf
-        self._cached: LimitSet | None = None
-        self._cached_from_s = math.inf
-        self._cached_until_s = -math.inf
-        self._cached_ahead_s = math.nan
+        self._cached: dict[float, tuple[float, float, LimitSet]] = {}
 
     def receive_default(self, default: DefaultControl) -> Outcome | None:
         """Replace the default control. Returns the refusal of one that cannot be used, None when it was taken."""
@@ -171,9 +168,9 @@ class ControlScheduler:
         """The tightest limits in [now_s, now_s + ahead_s]. Constant stretches are answered from memory."""
         if self._stale:
             self._rebuild(now_s)
-        cached = self._cached
-        if cached is not None and self._cached_from_s <= now_s < self._cached_until_s and ahead_s == self._cached_ahead_s:
-            return cached
+        cached = self._cached.get(ahead_s)
+        if cached is not None and cached[0] <= now_s < cached[1]:
+            return cached[2]
         found: list[Limit | None] = []
         constant_until_s = math.inf
         for track in self._tracks:
@@ -181,11 +178,15 @@ class ControlScheduler:
             found.append(limit)
             constant_until_s = min(constant_until_s, until_s)
         result = LimitSet(export=found[0], import_=found[1], generation=found[2], load=found[3])
-        self._cached = result
-        self._cached_from_s = now_s
-        self._cached_until_s = constant_until_s
-        self._cached_ahead_s = ahead_s
+        self._cached[ahead_s] = (now_s, constant_until_s, result)
         return result
+
+    def strictest(self, now_s: float) -> LimitSet:
+        """The tightest of everything that is known from now on: what a device may keep to by itself when the edge is gone."""
+        if self._stale:
+            self._rebuild(now_s)
+        export, import_, generation, load = (track.strictest(now_s) for track in self._tracks)
+        return LimitSet(export=export, import_=import_, generation=generation, load=load)
 
     def fallback(self) -> LimitSet:
         """What holds when no control is active: the default's limits, and the contract's where the default says nothing."""
@@ -277,7 +278,7 @@ class ControlScheduler:
             _bridge(pieces)
             track.replace(pieces, idle=self._idle_limit(index, default), grad=grad, now_s=now_s)
         self._stale = False
-        self._cached = None
+        self._cached.clear()
         self._next_event_s = -math.inf
 
 

@@ -122,16 +122,20 @@ def _pass(house: House, bounds: Bounds) -> Decision:
     low_w, high_w = _net(house, base_low_w, base_high_w, battery, generation, charge, load)
     raise_w, lower_w = _needed(bounds, low_w, high_w, battery, generation, charge, load, reasons)
     if raise_w > 0.0:
-        drawn_w = sum(charge) + sum(load) + _positive(battery)
-        raise_w = _move_up(battery, highs, raise_w, load_limit_w - drawn_w + _negative(battery))
+        raise_w = _move_up(battery, [p if p > 0.0 else 0.0 for p in battery], raise_w, math.inf)
+        if raise_w > 0.0:
+            drawn_w = sum(charge) + sum(load) + sum(battery)
+            raise_w = _move_up(battery, highs, raise_w, load_limit_w - drawn_w)
         raise_w = _move_down(generation, [port.floor_w for port in house.pvs], raise_w, math.inf)
         if raise_w > _EPSILON_W:
             drawn_w = sum(charge) + sum(load) + _positive(battery)
             left_w = _move_up(charge, [port.draw_w for port in house.chargers], raise_w, load_limit_w - drawn_w)
             _move_up(load, [port.draw_w for port in house.loads], left_w, load_limit_w - drawn_w - (raise_w - left_w))
     if lower_w > 0.0:
-        produced_w = sum(generation) + _negative(battery)
-        lower_w = _move_down(battery, lows, lower_w, generation_limit_w - produced_w + _positive(battery))
+        lower_w = _move_down(battery, [p if p < 0.0 else 0.0 for p in battery], lower_w, math.inf)
+        if lower_w > 0.0:
+            produced_w = sum(generation) - sum(battery)
+            lower_w = _move_down(battery, lows, lower_w, generation_limit_w - produced_w)
         if lower_w > 0.0:
             produced_w = sum(generation) + _negative(battery)
             ceilings = [port.sure_w for port in house.pvs]
@@ -168,7 +172,7 @@ def _wishes(house: House, reasons: list[str]) -> tuple[list[float], list[float],
     generation: list[float] = []
     for pv in house.pvs:
         limit_w = pv.wish_limit_w
-        if limit_w is not None and not 0.0 <= limit_w:
+        if limit_w is not None and not limit_w >= 0.0:
             reasons.append("a PV limit wish is not a magnitude; taken as no limit")
             limit_w = None
         power_w = pv.available_w if limit_w is None or limit_w >= pv.available_w else limit_w
@@ -180,7 +184,7 @@ def _draws(ports: tuple[LoadPort, ...], reasons: list[str]) -> list[float]:
     draws: list[float] = []
     for port in ports:
         limit_w = port.wish_limit_w
-        if limit_w is not None and not 0.0 <= limit_w:
+        if limit_w is not None and not limit_w >= 0.0:
             reasons.append("a load limit wish is not a magnitude; taken as no limit")
             limit_w = None
         draws.append(port.draw_w if limit_w is None or limit_w >= port.draw_w else limit_w)
@@ -268,12 +272,14 @@ def _open_pv(
     rated_w = 0.0
     for port in house.pvs:
         rated_w += port.rated_w
+    if spare_w > rated_w:
+        spare_w = rated_w
     limits: list[float | None] = []
     for port, power_w in zip(house.pvs, generation, strict=True):
         limit_w = power_w + (spare_w * port.rated_w / rated_w if rated_w > 0.0 else 0.0)
         wish_w = port.wish_limit_w
         if wish_w is not None and 0.0 <= wish_w < limit_w:
-            limit_w = wish_w
+            limit_w = wish_w if wish_w > power_w else power_w
         limits.append(None if limit_w >= port.rated_w else limit_w)
     return tuple(limits)
 

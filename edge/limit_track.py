@@ -90,6 +90,12 @@ class LimitTrack:
         assert best is not None
         return _as_limit(best, best_w if best_w < self._rated_w or best.target_w < math.inf else math.inf), now_s
 
+    def strictest(self, now_s: float) -> Limit | None:
+        """The tightest target that is known from now on, what holds after the last control included."""
+        self._drop_past(now_s)
+        segment = min(self._segments, key=lambda item: item.target_w)
+        return _as_limit(segment, segment.target_w)
+
     def source_at(self, now_s: float) -> str | None:
         """Who sets the target now: control, default, contract; None when nothing limits."""
         segment = self._at(now_s) if self._segments else None

@@ -1,0 +1,395 @@
+"""The edge's one control cycle: hear, read everything, decide, write everything, tell. The caller owns the time.
+
+`step` runs exactly one cycle at `clock.now_s()`. The order inside a cycle is fixed: what arrived is verified and handed to the control
+scheduler; all devices are read; the snapshot is judged, the safety state moves, limits narrow, the guard chooses; setpoints are written,
+and where a device does not take its own, the others are chosen again with that device as it is; only then is anything stored, said or
+planned, so nothing slow stands between a measurement and its setpoint. The one broad `except` of the system is around the cycle, and
+it enters failsafe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from edge.config import EdgeConfig
+from edge.correspondence import Correspondent, is_from_coordinator
+from edge.decide import Chosen, Decider, DecideSettings
+from edge.devices.driver import Device
+from edge.envelope_control import ControlScheduler, Outcome, Ratings
+from edge.field import Field
+from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
+from edge.planning import Made, PlanMaker
+from edge.policy import ChargerNeed
+from edge.reporting import TelemetryMeans
+from edge.safety import Condition, SafetyMachine
+from edge.store import Store
+from edge.values import DeviceKind, Reading, Setpoint
+from edge.watch import DeviceWatch
+from protocols.bus import Bus
+from protocols.clock import Clock
+from protocols.messages import DefaultControl, EnvelopeSchedule, ResponseStatus, SafetyState
+from protocols.signing import Sequencer, Signer, Verifier
+
+log = logging.getLogger(__name__)
+
+_STRICTEST_PERIOD_S = 60.0
+
+
+class CycleRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cycle saw and did. `blind`: any load was assumed. `limits` are those that the guard obeyed, the tightest of the
+    seconds ahead; `refusals` are messages and devices in words."""
+
+    time_s: float
+    state: SafetyState
+    blind: bool
+    reasons: tuple[str, ...]
+    limits: LimitSet
+    setpoints: tuple[Setpoint, ...]
+    readings: tuple[Reading, ...]
+    net_import_w: float | None
+    refusals: tuple[str, ...]
+    export_breach_w: float = 0.0
+    import_breach_w: float = 0.0
+
+
+class EdgeAgent:
+    """One household. `plan_maker` None means the one of the configuration, `background` plans in a thread instead of at the end of a
+    cycle, and `seed` draws the random shifts of controls."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        bus: Bus,
+        devices: Sequence[Device],
+        clock: Clock,
+        store: Store,
+        signer: Signer,
+        verifier: Verifier,
+        plan_maker: PlanMaker | None = None,
+        background: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        self.config = config
+        self.node = config.identity.node
+        self._clock = clock
+        self._bus = bus
+        self._store = store
+        control, site = config.control, config.site
+        self._coordinated = control.mode == "coordinated"
+        self._state, self.finding = store.load()
+        self._watches = {device.name: _watch_for(device, config) for device in devices}
+        self._meter = next(watch for watch in self._watches.values() if watch.kind is DeviceKind.METER)
+        controlled = [watch for watch in self._watches.values() if watch.kind is not DeviceKind.METER]
+        self._all_watches = tuple(self._watches.values())
+        self._field = Field(
+            devices,
+            self._watches,
+            response_s=control.response_s,
+            stale_after_s=control.stale_after_s,
+            concurrent=control.concurrent_io,
+        )
+        self._decider = Decider(_decide_settings(config), self._meter, controlled)
+        self._ratings = LimitSet(
+            export=Limit(limit_w=site.export_rating_w, source="rating"),
+            import_=Limit(limit_w=site.import_rating_w, source="rating"),
+        )
+        contract = _contract(config) if self._coordinated else NO_LIMITS
+        rng = random.Random(self.node if seed is None else seed)
+        self._scheduler = ControlScheduler(
+            ratings=_ratings(config, self._all_watches),
+            contract=contract,
+            draw_shift_s=rng.uniform,
+            state=self._state.control if self._coordinated else None,
+            tighten_at_once=control.tighten_at_once,
+        )
+        self._safety = SafetyMachine(
+            contract=contract,
+            stale_after_s=control.stale_after_s,
+            coordinator_silent_s=control.coordinator_silent_s,
+            clock_jump_s=control.clock_jump_s,
+        )
+        self._said = Correspondent(
+            config.identity.community,
+            self.node,
+            bus=bus,
+            signer=signer,
+            verifier=verifier,
+            sequencer=Sequencer(clock.now_s(), floor=self._state.sequence),
+        )
+        self._restore_windows(verifier)
+        self._means = TelemetryMeans([device.kind for device in devices], min(site.import_rating_w, site.export_rating_w))
+        self._plans = PlanMaker(config, clock=clock) if plan_maker is None else plan_maker
+        self._plan = self._state.plan
+        self._plan_due_s = -float("inf")
+        self._background = background
+        self._job: asyncio.Future[Made | None] | None = None
+        self._ahead_s = control.cycle_s + control.response_s
+        self._strictest: LimitSet | None = None
+        self._strictest_until_s = -float("inf")
+        self._status_said: tuple[SafetyState, tuple[str, ...]] | None = None
+        self._status_due_s = -float("inf")
+        self._store_trouble: str | None = None
+        self._last_limits = NO_LIMITS
+
+    @property
+    def state(self) -> SafetyState:
+        """The safety state after the last cycle."""
+        return self._safety.state
+
+    async def start(self) -> None:
+        """Come up on the bus. The first cycle begins in failsafe with what the disk remembers."""
+        if self.finding is not None:
+            log.error("%s", self.finding)
+        if self._coordinated:
+            self._said.subscribe()
+        await self._bus.start()
+
+    async def step(self) -> CycleRecord:
+        """One control cycle, now."""
+        now_s = self._clock.now_s()
+        try:
+            return await self._cycle(now_s)
+        except Exception as error:
+            log.exception("the control cycle failed")
+            return await self._fail(now_s, f"the control cycle failed: {type(error).__name__}: {error}")
+
+    async def stop(self) -> None:
+        """Leave the devices in their safe stance, say so, and close."""
+        now_s = self._clock.now_s()
+        await self._field.write(self._decider.safe(self._strictest_limits(now_s)), now_s)
+        self._said.say_status(now_s, SafetyState.OFFLINE, ("stopped",))
+        self._save()
+        await self._bus.stop()
+        await self._field.close()
+
+    async def _cycle(self, now_s: float) -> CycleRecord:
+        outcomes, refusals = self._hear(now_s)
+        await self._field.read(now_s)
+        chosen, blind, limits = self._decide(now_s)
+        failed = await self._field.write(chosen.setpoints, now_s)
+        if failed and self._matters(chosen, failed):
+            again = self._decider.choose(
+                now_s,
+                limits=limits,
+                strictest=self._strictest_limits(now_s),
+                blind=blind,
+                plan=self._plan,
+                fixed=failed,
+            )
+            await self._field.write(_changed(chosen.setpoints, again.setpoints), now_s)
+            chosen = again
+        readings = tuple(watch.reading for watch in self._all_watches if watch.reading is not None)
+        self._tell(now_s, readings, outcomes)
+        if self._scheduler.changed:
+            self._save()
+        self._said.say_outcomes(outcomes, now_s)
+        self._make_plan(now_s, chosen)
+        meter = self._meter.reading
+        return CycleRecord(
+            time_s=now_s,
+            state=self._safety.state,
+            blind=blind,
+            reasons=(*self._safety.reasons, *chosen.decision.reasons),
+            limits=limits,
+            setpoints=chosen.setpoints,
+            readings=readings,
+            net_import_w=None if meter is None else meter.power_w,
+            refusals=tuple(refusals),
+            export_breach_w=chosen.decision.export_breach_w,
+            import_breach_w=chosen.decision.import_breach_w,
+        )
+
+    def _hear(self, now_s: float) -> tuple[list[Outcome], list[str]]:
+        messages, refusals = self._said.receive(now_s)
+        outcomes: list[Outcome] = []
+        if not self._coordinated:
+            return outcomes, refusals
+        for message in messages:
+            if isinstance(message, EnvelopeSchedule):
+                outcomes += self._scheduler.receive_schedule(message, now_s)
+            elif isinstance(message, DefaultControl):
+                refused = self._scheduler.receive_default(message)
+                if refused is not None:
+                    outcomes.append(refused)
+            if is_from_coordinator(message):
+                self._safety.heard_coordinator(self._clock.monotonic_s())
+        outcomes += self._scheduler.advance(now_s)
+        refusals += [f"control {o.mrid}: {o.reason}" for o in outcomes if o.status is ResponseStatus.INVALID]
+        return outcomes if self.config.control.respond_to_all else _worth_saying(outcomes), refusals
+
+    def _decide(self, now_s: float) -> tuple[Chosen, bool, LimitSet]:
+        meter = self._meter
+        scheduler = self._scheduler
+        blind = self._safety.update(
+            Condition(
+                now_s=now_s,
+                monotonic_s=self._clock.monotonic_s(),
+                meter_believable=meter.reading is not None and not meter.stuck,
+                control_active=self._coordinated and scheduler.has_active_control(now_s),
+                default_known=not self._coordinated or scheduler.state.default is not None,
+                troubles=self._troubles(),
+            )
+        )
+        envelope = scheduler.limits(now_s, self._ahead_s)
+        failsafe = self._safety.state is SafetyState.FAILSAFE
+        limits = self._safety.narrow(self._ratings, envelope, scheduler.fallback() if failsafe else NO_LIMITS)
+        self._last_limits = limits
+        chosen = self._decider.choose(
+            now_s, limits=limits, strictest=self._strictest_limits(now_s), blind=blind, plan=self._plan
+        )
+        return chosen, blind, limits
+
+    def _troubles(self) -> tuple[str, ...]:
+        notes = self._field.notes
+        if not notes and not any(watch.trouble for watch in self._all_watches):
+            return ()
+        found = [f"{watch.name}: {watch.trouble}" for watch in self._all_watches if watch.trouble]
+        found += [f"{name}: {note}" for name, note in notes.items()]
+        return tuple(found)
+
+    def _matters(self, chosen: Chosen, failed: frozenset[str]) -> bool:
+        """Whether a device that kept its old setpoint can carry the house out of its limits, so that the others must be chosen again."""
+        return any(setpoint.name in failed and setpoint != self._watches[setpoint.name].commanded for setpoint in chosen.setpoints)
+
+    def _strictest_limits(self, now_s: float) -> LimitSet:
+        if self._strictest is None or now_s >= self._strictest_until_s or self._scheduler.changed:
+            self._strictest = narrow_limits([self._ratings, self._scheduler.strictest(now_s)])
+            self._strictest_until_s = now_s + _STRICTEST_PERIOD_S
+        return self._strictest
+
+    def _tell(self, now_s: float, readings: tuple[Reading, ...], outcomes: list[Outcome]) -> None:
+        control, safety = self.config.control, self._safety
+        in_force = self._scheduler.limits(now_s, 0.0)
+        self._means.add(now_s, readings, in_force)
+        if self._means.due(now_s, control.telemetry_period_s):
+            message = self._means.take(
+                now_s, sender=self.node, sequence=self._said.sequencer.next(), limits=in_force, state=safety.state
+            )
+            self._said.say("telemetry", message)
+        status = (safety.state, safety.reasons if self._store_trouble is None else (*safety.reasons, self._store_trouble))
+        anew = self._said.announced_anew()
+        if anew or now_s >= self._status_due_s or self._status_said is None or status[0] != self._status_said[0]:
+            if self._status_said is None or status[0] != self._status_said[0]:
+                log.info("state %s: %s", status[0].value, "; ".join(status[1]))
+            self._said.say_status(now_s, *status)
+            self._status_said = status
+            self._status_due_s = now_s + control.status_period_s
+
+    def _make_plan(self, now_s: float, chosen: Chosen) -> None:
+        plans, schedule = self._plans, self.config.schedule
+        plans.observe(now_s, self._all_watches, chosen.base_w)
+        if self._job is not None:
+            if self._job.done():
+                made, self._job, plans.busy = self._job.result(), None, False
+                self._use(made, now_s)
+            return
+        if not schedule.enabled or now_s < self._plan_due_s:
+            return
+        self._plan_due_s = (now_s // schedule.period_s + 1.0) * schedule.period_s
+        job = plans.prepare(now_s, self._all_watches, self._planned_limits)
+        if self._background:
+            plans.busy = True
+            self._job = asyncio.get_running_loop().run_in_executor(None, job.run)
+        else:
+            self._use(job.run(), now_s)
+
+    def _use(self, made: Made | None, now_s: float) -> None:
+        if made is None:
+            log.warning("no plan: %s", self._plans.refusal)
+            return
+        self._plan = self._state.plan = made.view
+        self._save()
+        for kind, message in made.messages(self.node, now_s, self._said.sequencer):
+            self._said.say(kind, message)
+
+    def _planned_limits(self, times_s: Sequence[float]) -> list[LimitSet]:
+        """What is known to hold at the given times, ratings included."""
+        return [narrow_limits([self._ratings, targets]) for targets in self._scheduler.targets(times_s)]
+
+    def _save(self) -> None:
+        self._state.control = self._scheduler.state
+        self._state.windows = self._said.verifier.save_windows().decode("ascii")
+        self._state.sequence = self._said.sequencer.last
+        trouble = self._store.save(self._state)
+        if trouble is not None and self._store_trouble is None:
+            log.error("%s", trouble)
+        self._store_trouble = trouble
+        if trouble is None:
+            self._scheduler.changed = False
+
+    def _restore_windows(self, verifier: Verifier) -> None:
+        verifier.restore_windows(self._state.windows.encode("ascii"))
+
+    async def _fail(self, now_s: float, reason: str) -> CycleRecord:
+        """Safe setpoints to every device that can be reached."""
+        self._safety.fail(reason)
+        setpoints = self._decider.safe(self._strictest_limits(now_s))
+        await self._field.write(setpoints, now_s)
+        readings = tuple(watch.reading for watch in self._all_watches if watch.reading is not None)
+        return CycleRecord(
+            time_s=now_s,
+            state=self._safety.state,
+            blind=True,
+            reasons=self._safety.reasons,
+            limits=self._last_limits,
+            setpoints=setpoints,
+            readings=readings,
+            net_import_w=None,
+            refusals=(),
+        )
+
+
+def _watch_for(device: Device, config: EdgeConfig) -> DeviceWatch:
+    rated_w = next((entry.rated_w for entry in config.devices if entry.name == device.name), None)
+    return DeviceWatch(device.name, device.kind, rated_w)
+
+
+def _contract(config: EdgeConfig) -> LimitSet:
+    site = config.site
+    import_w = site.contract_import_w
+    return LimitSet(
+        export=Limit(limit_w=site.contract_export_w, source="contract"),
+        import_=None if import_w is None else Limit(limit_w=import_w, source="contract"),
+    )
+
+
+def _ratings(config: EdgeConfig, watches: Sequence[DeviceWatch]) -> Ratings:
+    """What ramps refer to: the connection's ratings, for the devices' own limits too."""
+    site = config.site
+    return Ratings(
+        export_w=site.export_rating_w,
+        import_w=site.import_rating_w,
+        generation_w=site.export_rating_w,
+        load_w=site.import_rating_w,
+    )
+
+
+def _decide_settings(config: EdgeConfig) -> DecideSettings:
+    control, schedule = config.control, config.schedule
+    return DecideSettings(
+        cycle_s=control.cycle_s,
+        margin_w=control.margin_w,
+        revert_after_s=control.reversion_s,
+        unattended_load_w=control.unattended_load_w,
+        min_soc_frac=schedule.min_soc_frac,
+        max_soc_frac=schedule.max_soc_frac,
+        chargers=tuple(ChargerNeed(name=vehicle.device, min_w=vehicle.min_w) for vehicle in config.vehicles),
+        most_charge_w={vehicle.device: vehicle.max_w for vehicle in config.vehicles},
+    )
+
+
+def _worth_saying(outcomes: list[Outcome]) -> list[Outcome]:
+    """Without what only repeats the sender: received, and superseded by the sender's own newer control before it began."""
+    quiet = (ResponseStatus.RECEIVED, ResponseStatus.SUPERSEDED)
+    return [outcome for outcome in outcomes if outcome.status not in quiet]
+
+
+def _changed(before: Sequence[Setpoint], after: Sequence[Setpoint]) -> list[Setpoint]:
+    known = {setpoint.name: setpoint for setpoint in before}
+    return [setpoint for setpoint in after if setpoint != known.get(setpoint.name)]

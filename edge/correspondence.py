@@ -1,0 +1,130 @@
+"""What the edge hears and says. A shell around the bus: it verifies, seals and counts, and chooses nothing.
+
+A message that is refused changes nothing; its refusal is kept in words for the record of the cycle.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from edge.envelope_control import Outcome
+from protocols.bus import Bus, BusMessage
+from protocols.errors import Malformed, Refusal
+from protocols.messages import (
+    AnyMessage,
+    ControlResponse,
+    DefaultControl,
+    EnvelopeSchedule,
+    Message,
+    SafetyState,
+    Status,
+)
+from protocols.signing import Sequencer, Signer, Verifier
+from protocols.topics import control_topic, coordinator_status_topic, node_topic
+
+log = logging.getLogger(__name__)
+
+SOFTWARE = "commonwatt-edge 0.1.0"
+MOST_REASONS = 16
+MOST_REASON_CHARS = 200
+EXPIRY_S = {"telemetry": 3600, "plan": 900, "forecast": 900, "flexibility": 900, "response": 86400}
+
+
+class Correspondent:
+    """One node's side of the conversation with its coordinator."""
+
+    def __init__(
+        self, community: str, node: str, *, bus: Bus, signer: Signer, verifier: Verifier, sequencer: Sequencer
+    ) -> None:
+        self.node = node
+        self.sequencer = sequencer
+        self.verifier = verifier
+        self._bus = bus
+        self._signer = signer
+        self._topics = {kind: node_topic(community, node, kind) for kind in (*EXPIRY_S, "status")}
+        self._control_filter = control_topic(community, node, "+")
+        self._coordinator_topic = coordinator_status_topic(community)
+        self._sessions = 0
+        self.refused = 0
+
+    def subscribe(self) -> None:
+        """Ask for this node's controls and the coordinator's status."""
+        self._bus.subscribe(self._control_filter)
+        self._bus.subscribe(self._coordinator_topic)
+
+    def receive(self, now_s: float) -> tuple[list[AnyMessage], list[str]]:
+        """The messages that arrived and passed every rule of trust, and the refusals of the others in words."""
+        messages: list[AnyMessage] = []
+        refusals: list[str] = []
+        for raw in self._bus.receive():
+            try:
+                message = self.verifier.open(raw, now_s)
+            except Refusal as refusal:
+                self._refuse(refusals, f"{type(refusal).__name__}: {refusal}")
+                continue
+            if isinstance(message, (EnvelopeSchedule, DefaultControl)) and message.node != self.node:
+                self._refuse(refusals, f"Malformed: a control for node {message.node!r} on a topic of {self.node!r}")
+                continue
+            messages.append(message)
+        return messages, refusals
+
+    def announced_anew(self) -> bool:
+        """Whether the transport came up since the last call, so that retained state has to be said again."""
+        sessions = self._bus.sessions
+        changed = sessions != self._sessions
+        self._sessions = sessions
+        return changed
+
+    def say(self, kind: str, message: AnyMessage) -> None:
+        """Sign and queue one message of this node. One that breaks its own type is logged and not sent: it must not stop control."""
+        try:
+            sealed = self._signer.seal(self._topics[kind], message, expiry_s=EXPIRY_S[kind])
+        except Malformed as error:
+            log.error("cannot say %s: %s", kind, error)
+            return
+        self._bus.publish(sealed)
+
+    def say_status(self, now_s: float, state: SafetyState, reasons: Sequence[str]) -> None:
+        """Publish the retained status."""
+        self._bus.publish(self._status(now_s, state, reasons))
+
+    def will(self, now_s: float) -> BusMessage:
+        """The status that the broker publishes when this node is lost."""
+        return self._status(now_s, SafetyState.OFFLINE, ())
+
+    def say_outcomes(self, outcomes: Sequence[Outcome], now_s: float) -> None:
+        """Answer the sender of the controls."""
+        for outcome in outcomes:
+            response = ControlResponse(
+                sender=self.node,
+                time_s=now_s,
+                sequence=self.sequencer.next(),
+                mrid=outcome.mrid,
+                status=outcome.status,
+                reason=outcome.reason[:MOST_REASON_CHARS],
+            )
+            self.say("response", response)
+
+    def _status(self, now_s: float, state: SafetyState, reasons: Sequence[str]) -> BusMessage:
+        status = Status(
+            sender=self.node,
+            time_s=now_s,
+            sequence=self.sequencer.next(),
+            state=state,
+            software=SOFTWARE,
+            reasons=tuple(reason[:MOST_REASON_CHARS] for reason in reasons[:MOST_REASONS]),
+        )
+        return self._signer.seal(self._topics["status"], status, retain=True)
+
+    def _refuse(self, refusals: list[str], words: str) -> None:
+        self.refused += 1
+        refusals.append(words)
+        log.warning("message refused: %s", words)
+
+
+def is_from_coordinator(message: Message) -> bool:
+    """Whether the message shows that the coordinator is there."""
+    return isinstance(message, (EnvelopeSchedule, DefaultControl)) or (
+        isinstance(message, Status) and message.state != SafetyState.OFFLINE
+    )

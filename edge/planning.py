@@ -1,0 +1,422 @@
+"""From what was measured to the plan of the hours ahead: the wiring of forecast and schedule. A shell that counts sessions and time.
+
+`observe` is called in every cycle and only adds numbers up. `prepare` gathers, in the control cycle, what a plan needs to know;
+`PlanJob.run` forecasts and solves, in the same cycle after its writes or in a thread. The numerical libraries are imported with the
+first plan, so the first control cycle does not wait for them.
+"""
+
+from __future__ import annotations
+
+import math
+import zoneinfo
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge.config import EdgeConfig, VehicleConfig
+from edge.limits import LimitSet
+from edge.policy import PlanView
+from edge.tariff import PriceSource, WindowTariff, next_local_time_s
+from edge.values import DeviceKind, Reading
+from edge.watch import DeviceWatch
+from protocols.clock import Clock
+from protocols.messages import AnyMessage, FlexibilityDeclaration, Forecast, Plan
+from protocols.signing import Sequencer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edge.forecast import Forecaster, QuantileForecast
+    from edge.schedule.flexibility import Flexibility
+    from edge.schedule.model import Departure, Household, ScheduleInputs
+    from edge.schedule.planner import Plan as SolvedPlan
+    from edge.schedule.planner import Planner
+
+SAMPLE_S = 300.0
+"""Prices and limits are looked up this finely and then averaged, or narrowed, over an interval of the plan."""
+
+OBSERVE_S = 60.0
+IDLE_W = 100.0
+FULL_AFTER_S = 120.0
+UNFINISHED_FRAC = 0.1
+PUBLISHED_LEVELS = (0.1, 0.5, 0.9)
+NO_LIMIT_W = 1e6
+
+LimitsAt = Callable[[Sequence[float]], list[LimitSet]]
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that may be used: what the control cycle needs, and what others are told."""
+
+    view: PlanView
+    solved: SolvedPlan
+    flexibility: Flexibility
+    load: QuantileForecast
+    pv: QuantileForecast | None
+    publish_forecasts: bool
+
+    def messages(self, sender: str, now_s: float, sequencer: Sequencer) -> Iterator[tuple[str, AnyMessage]]:
+        """The messages of this plan, by topic kind."""
+        schedule = self.solved.schedule
+        yield (
+            "plan",
+            Plan(
+                sender=sender,
+                time_s=now_s,
+                sequence=sequencer.next(),
+                start_s=schedule.start_s,
+                step_s=schedule.step_s,
+                net_import_w=tuple(_rounded(schedule.net_import_w)),
+                soc_frac=None,
+                made_by=self.solved.made_by,
+            ),
+        )
+        flexibility = self.flexibility
+        yield (
+            "flexibility",
+            FlexibilityDeclaration(
+                sender=sender,
+                time_s=now_s,
+                sequence=sequencer.next(),
+                start_s=flexibility.start_s,
+                increase_w=flexibility.increase_w,
+                decrease_w=flexibility.decrease_w,
+                increase_duration_s=flexibility.increase_duration_s,
+                decrease_duration_s=flexibility.decrease_duration_s,
+                availability_frac=flexibility.availability_frac,
+            ),
+        )
+        if not self.publish_forecasts:
+            return
+        for quantity, forecast in (("load", self.load), ("pv", self.pv)):
+            if forecast is not None:
+                yield "forecast", _forecast_message(quantity, forecast, sender, now_s, sequencer.next())
+
+
+class PlanJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that one plan needs, gathered; `run` is heavy and touches nothing that the control cycle touches."""
+
+    maker: PlanMaker
+    now_s: float
+    readings: tuple[Reading, ...]
+    sessions: tuple[tuple[VehicleConfig, bool, float], ...]
+    samples: tuple[list[float], list[float], list[float], list[float]]
+
+    def run(self) -> Made | None:
+        """Forecast and solve; None where there is nothing to plan or no legal plan, with the reason in `maker.refusal`."""
+        return self.maker.solve(self)
+
+
+class PlanMaker:
+    """Forecasters, planner and vehicle sessions of one household."""
+
+    def __init__(self, config: EdgeConfig, *, clock: Clock, prices: PriceSource | None = None) -> None:
+        self.refusal = ""
+        self.load_forecaster: Forecaster | None = None
+        self.pv_forecaster: Forecaster | None = None
+        self.busy = False
+        self._config = config
+        self._clock = clock
+        self._prices: PriceSource = WindowTariff(config.site) if prices is None else prices
+        self._zone = zoneinfo.ZoneInfo(config.site.timezone)
+        self._sessions = {vehicle.device: _Session(vehicle) for vehicle in config.vehicles}
+        self._window_s = -math.inf
+        self._load_sum_w = self._pv_sum_w = 0.0
+        self._load_count = self._pv_count = 0
+        self._planner: Planner | None = None
+        self._household: Household | None = None
+
+    def observe(self, now_s: float, watches: Sequence[DeviceWatch], base_w: float | None) -> None:
+        """Count one cycle: uncontrolled load, what the sun gave where it was not curtailed, and the vehicles' sessions."""
+        load_w = base_w
+        pv_w: float | None = 0.0
+        for watch in watches:
+            kind, reading = watch.kind, watch.reading
+            if kind is DeviceKind.PV:
+                if pv_w is not None:
+                    pv_w = None if reading is None or _curtailed(watch) else pv_w - reading.power_w
+            elif reading is None:
+                continue
+            elif kind is DeviceKind.LOAD and load_w is not None:
+                load_w += reading.power_w
+            elif kind is DeviceKind.EV_CHARGER:
+                session = self._sessions.get(watch.name)
+                if session is not None:
+                    session.observe(now_s, reading, watch)
+        if load_w is not None:
+            self._load_sum_w += load_w
+            self._load_count += 1
+        if pv_w is not None:
+            self._pv_sum_w += pv_w
+            self._pv_count += 1
+        if now_s - self._window_s >= OBSERVE_S and not self.busy:
+            self._flush(now_s)
+
+    def prepare(self, now_s: float, watches: Sequence[DeviceWatch], limits_at: LimitsAt) -> PlanJob:
+        """Gather what a plan that starts now needs."""
+        schedule = self._config.schedule
+        count = round(schedule.horizon_s / SAMPLE_S)
+        times_s = [now_s + SAMPLE_S * index for index in range(count)]
+        buy, sell = self._prices.buy_sell_per_kwh(times_s)
+        limits = limits_at(times_s)
+        import_w = [NO_LIMIT_W if limit.import_ is None else limit.import_.limit_w for limit in limits]
+        export_w = [NO_LIMIT_W if limit.export is None else limit.export.limit_w for limit in limits]
+        return PlanJob(
+            maker=self,
+            now_s=now_s,
+            readings=tuple(watch.last_reading for watch in watches if watch.last_reading is not None),
+            sessions=tuple(session.need() for session in self._sessions.values()),
+            samples=(buy, sell, import_w, export_w),
+        )
+
+    def solve(self, job: PlanJob) -> Made | None:
+        """See `PlanJob.run`."""
+        import numpy as np
+
+        from edge.schedule.flexibility import flexibility
+        from edge.schedule.planner import Plan as SolvedPlan
+
+        config = self._config.schedule
+        pv_rated_w = sum(reading.rated_w or 0.0 for reading in job.readings if reading.kind is DeviceKind.PV)
+        load_forecaster, pv_forecaster = self.forecasters(pv_rated_w)
+        steps = round(config.horizon_s / config.step_s)
+        load = load_forecaster.forecast(job.now_s, config.step_s, steps)
+        pv = None if pv_forecaster is None else pv_forecaster.forecast(job.now_s, config.step_s, steps)
+        load_forecaster.train()
+        if pv_forecaster is not None:
+            pv_forecaster.train()
+        planner, household = self._planner_for(job, pv_rated_w)
+        level = self._config.forecast
+        inputs = self._inputs(
+            job,
+            load.at_level(level.load_level_frac),
+            np.zeros(steps) if pv is None else -pv.at_level(level.pv_level_frac),
+        )
+        solved = planner.plan(inputs, job.now_s)
+        if not isinstance(solved, SolvedPlan):
+            self.refusal = f"{solved.reason.value}: {solved.detail}"
+            return None
+        self.refusal = ""
+        return Made(
+            view=_view(solved, household, inputs),
+            solved=solved,
+            flexibility=flexibility(household, inputs, solved.schedule, 0),
+            load=load,
+            pv=pv,
+            publish_forecasts=level.publish,
+        )
+
+    def forecasters(self, pv_rated_w: float) -> tuple[Forecaster, Forecaster | None]:
+        """The forecasters, made when they are first needed; whoever has a history may give it to them (`warm_start`)."""
+        from edge.forecast import Forecaster
+
+        config = self._config
+        site = config.site
+        if self.load_forecaster is None:
+            self.load_forecaster = Forecaster(
+                "load",
+                site.import_rating_w,
+                step_s=900,
+                utc_offset_s=self._utc_offset_s(),
+                typical_day_wh=config.forecast.typical_day_wh,
+            )
+        if self.pv_forecaster is None and pv_rated_w > 0.0:
+            self.pv_forecaster = Forecaster(
+                "pv",
+                pv_rated_w,
+                step_s=900,
+                latitude_deg=site.latitude_deg,
+                longitude_deg=site.longitude_deg,
+                utc_offset_s=self._utc_offset_s(),
+            )
+        return self.load_forecaster, self.pv_forecaster
+
+    def _utc_offset_s(self) -> float:
+        import datetime as dt
+
+        offset = dt.datetime.fromtimestamp(self._clock.now_s(), self._zone).utcoffset()
+        return 0.0 if offset is None else offset.total_seconds()
+
+    def _flush(self, now_s: float) -> None:
+        """Hand the means of the last minute to the forecasters, where they exist already."""
+        middle_s = now_s if self._window_s == -math.inf else 0.5 * (self._window_s + now_s)
+        if self.load_forecaster is not None:
+            load_w = self._load_sum_w / self._load_count if self._load_count > 0 else math.nan
+            self.load_forecaster.observe(middle_s, load_w)
+        if self.pv_forecaster is not None:
+            pv_w = self._pv_sum_w / self._pv_count if self._pv_count > 0 else math.nan
+            self.pv_forecaster.observe(middle_s, pv_w)
+        self._window_s = now_s
+        self._load_sum_w = self._pv_sum_w = 0.0
+        self._load_count = self._pv_count = 0
+
+    def _planner_for(self, job: PlanJob, pv_rated_w: float) -> tuple[Planner, Household]:
+        """The planner of the household as it is rated now; made anew when a rating changes."""
+        from edge.schedule.model import Battery, Household, Vehicle
+        from edge.schedule.planner import Planner
+
+        config = self._config.schedule
+        batteries = tuple(
+            Battery(
+                name=reading.name,
+                capacity_wh=reading.capacity_wh,
+                max_charge_w=_first(reading.max_charge_w, reading.rated_w),
+                max_discharge_w=_first(reading.max_discharge_w, reading.rated_w),
+                min_soc_frac=config.min_soc_frac,
+                max_soc_frac=config.max_soc_frac,
+                wear_per_kwh=config.battery_wear_per_kwh,
+            )
+            for reading in job.readings
+            if _plannable(reading) and reading.capacity_wh is not None
+        )
+        vehicles = tuple(
+            Vehicle(
+                name=vehicle.device,
+                capacity_wh=vehicle.session_wh,
+                max_charge_w=vehicle.max_w,
+                charge_efficiency_frac=vehicle.charge_efficiency_frac,
+            )
+            for vehicle, _, _ in job.sessions
+        )
+        household = Household(pv_rated_w=pv_rated_w, batteries=batteries, vehicles=vehicles)
+        if self._planner is None or household != self._household:
+            self._planner = Planner(household, monotonic_s=self._clock.monotonic_s, deadline_s=config.deadline_s)
+            self._household = household
+        assert self._household is not None
+        return self._planner, self._household
+
+    def _inputs(self, job: PlanJob, load_w: npt.NDArray[np.float64], pv_w: npt.NDArray[np.float64]) -> ScheduleInputs:
+        import numpy as np
+
+        from edge.schedule.model import BatteryState, ScheduleInputs, VehicleState
+
+        config = self._config.schedule
+        steps = len(load_w)
+        samples = [np.asarray(column).reshape(steps, -1) for column in job.samples]
+        buy, sell = samples[0].mean(axis=1), samples[1].mean(axis=1)
+        end_value = min(0.5 * float(buy.mean() + sell.mean()), 0.95 * float(buy.min()))
+        return ScheduleInputs(
+            start_s=job.now_s,
+            step_s=config.step_s,
+            p1_load_w=np.maximum(load_w, 0.0),
+            p2_load_w=np.zeros(steps),
+            pv_w=np.minimum(pv_w, 0.0),
+            import_limit_w=samples[2].min(axis=1),
+            export_limit_w=samples[3].min(axis=1),
+            buy_price_per_kwh=buy,
+            sell_price_per_kwh=sell,
+            batteries=tuple(
+                BatteryState(soc_frac=reading.soc_frac, end_value_per_kwh=max(end_value, 0.0))
+                for reading in job.readings
+                if _plannable(reading) and reading.soc_frac is not None
+            ),
+            vehicles=tuple(
+                VehicleState(
+                    soc_frac=1.0 - remaining_wh / vehicle.session_wh,
+                    connected=connected,
+                    departures=(self._departure(job.now_s, vehicle),) if connected else (),
+                )
+                for vehicle, connected, remaining_wh in job.sessions
+            ),
+        )
+
+    def _departure(self, now_s: float, vehicle: VehicleConfig) -> Departure:
+        from edge.schedule.model import Departure
+
+        depart_s = next_local_time_s(now_s, vehicle.ready_by_h, self._zone)
+        return Departure(depart_s=depart_s, return_s=depart_s + 2.0 * 86400.0, needed_soc_frac=1.0)
+
+
+class _Session:
+    """One vehicle's stay at its charger: what it got, and whether it still takes something when it may."""
+
+    def __init__(self, vehicle: VehicleConfig) -> None:
+        self.vehicle = vehicle
+        self._connected = False
+        self._got_wh = 0.0
+        self._last_s: float | None = None
+        self._idle_since_s: float | None = None
+
+    def observe(self, now_s: float, reading: Reading, watch: DeviceWatch) -> None:
+        connected = reading.connected is not False
+        if connected and not self._connected:
+            self._got_wh = 0.0
+            self._idle_since_s = None
+        elif connected and self._last_s is not None:
+            self._got_wh += reading.power_w * (now_s - self._last_s) / 3600.0 * self.vehicle.charge_efficiency_frac
+        self._connected = connected
+        self._last_s = now_s
+        allowed_w = 0.0 if watch.commanded is None or watch.commanded.limit_w is None else watch.commanded.limit_w
+        if allowed_w < max(self.vehicle.min_w, IDLE_W) or reading.power_w > IDLE_W:
+            self._idle_since_s = None
+        elif self._idle_since_s is None:
+            self._idle_since_s = now_s
+
+    def need(self) -> tuple[VehicleConfig, bool, float]:
+        """(vehicle, connected, energy it still needs [Wh]); a vehicle that still draws is never taken to be finished."""
+        if not self._connected:
+            return self.vehicle, False, 0.0
+        full = self._idle_since_s is not None and self._last_s is not None and self._last_s - self._idle_since_s >= FULL_AFTER_S
+        least_wh = 0.0 if full else UNFINISHED_FRAC * self.vehicle.session_wh
+        remaining_wh = 0.0 if full else max(self.vehicle.session_wh - self._got_wh, least_wh)
+        return self.vehicle, True, min(remaining_wh, self.vehicle.session_wh)
+
+
+def _view(solved: SolvedPlan, household: Household, inputs: ScheduleInputs) -> PlanView:
+    schedule = solved.schedule
+    battery_w = schedule.battery_w.sum(axis=0).tolist() if len(household.batteries) > 0 else [0.0] * schedule.steps
+    limits: list[float | None] = []
+    for curtailed_w, pv_w, sell in zip(
+        schedule.pv_curtailed_w.tolist(), inputs.pv_w.tolist(), inputs.sell_price_per_kwh.tolist(), strict=True
+    ):
+        limits.append(-pv_w - curtailed_w if sell < 0.0 and curtailed_w > 1.0 else None)
+    return PlanView(
+        start_s=schedule.start_s,
+        step_s=schedule.step_s,
+        net_import_w=schedule.net_import_w.tolist(),
+        battery_w=battery_w,
+        charge_w={vehicle.name: schedule.flexible_w[row].tolist() for row, vehicle in enumerate(household.vehicles)},
+        pv_limit_w=limits,
+    )
+
+
+def _forecast_message(quantity: str, forecast: QuantileForecast, sender: str, now_s: float, sequence: int) -> Forecast:
+    rows = [forecast.at_level(level) for level in PUBLISHED_LEVELS]
+    sign = -1.0 if quantity == "pv" else 1.0
+    if quantity == "pv":
+        rows.reverse()
+    coverage = [item.measured_frac for item in forecast.measured_coverage if math.isclose(item.nominal_frac, 0.8)]
+    return Forecast(
+        sender=sender,
+        time_s=now_s,
+        sequence=sequence,
+        quantity="pv" if quantity == "pv" else "load",
+        start_s=float(forecast.times_s[0]),
+        step_s=forecast.step_s,
+        levels=PUBLISHED_LEVELS,
+        values_w=tuple(tuple(_rounded(sign * row)) for row in rows),
+        measured_coverage=coverage[0] if coverage else None,
+    )
+
+
+def _rounded(values_w: npt.NDArray[np.float64]) -> list[float]:
+    return [float(round(value_w, 1)) + 0.0 for value_w in values_w.tolist()]
+
+
+def _plannable(reading: Reading) -> bool:
+    """A battery whose energy is known; another one follows the meter only."""
+    return reading.kind is DeviceKind.BATTERY and reading.soc_frac is not None and reading.capacity_wh is not None
+
+
+def _first(value_w: float | None, otherwise_w: float | None) -> float:
+    if value_w is not None:
+        return value_w
+    return 0.0 if otherwise_w is None else otherwise_w
+
+
+def _curtailed(watch: DeviceWatch) -> bool:
+    """Whether the reading says less than the sun would give, because the limit holds it back."""
+    told_w = None if watch.commanded is None else watch.commanded.limit_w
+    return told_w is not None and watch.reading is not None and -watch.reading.power_w >= told_w - max(0.05 * told_w, 20.0)

@@ -1,0 +1,250 @@
+"""What the edge believes of each device: is the reading usable, does the device follow, what may it do when it is silent. Pure.
+
+A device is judged against its last accepted setpoint and its own last reading, never against another device:
+
+- a reading that is not finite, implausibly large, too old, or whose counters run backwards is no reading;
+- a meter whose reading is the same to the last bit, counters and voltages included, may be stuck, and is not believed in that cycle;
+- a battery that does less than it was told is *derated*: only what it does is counted on, and it is asked for little more;
+- a device that does more than it was told, or something else, is *deaf*: what it does is left to the meter, and others compensate;
+- a device that did not answer may do anything between its last setpoint and what it reverts to by its own timer.
+"""
+
+from __future__ import annotations
+
+import math
+
+from edge.values import DeviceKind, Reading, Setpoint
+
+BAND_W = 100.0
+"""How far a power may be from its setpoint before it counts as not following, at least."""
+
+BAND_FRAC = 0.04
+GROWTH_FRAC = 0.02
+"""By how much of its rating a derated battery is asked to do more, each time it does what it is asked."""
+
+MOST_PLAUSIBLE_W = 1e6
+OVER_RATING = 2.0
+LEAST_VOLTAGE_V = 20.0
+STUCK_COUNTER_WH = 3.0
+"""A power that should have moved an unmoved energy counter by this much is stuck."""
+
+
+class DeviceWatch:
+    """The record of one device. `reading` is the newest one that was believed, None while there is none in this cycle."""
+
+    __slots__ = (
+        "_same_since_s",
+        "_told",
+        "charge_cap_w",
+        "commanded",
+        "commanded_s",
+        "deaf",
+        "discharge_cap_w",
+        "kind",
+        "last_reading",
+        "name",
+        "own_draw_w",
+        "rated_w",
+        "reachable",
+        "reading",
+        "reverts",
+        "silent_cycles",
+        "stuck",
+        "trouble",
+    )
+
+    def __init__(self, name: str, kind: DeviceKind, rated_w: float | None) -> None:
+        self.name = name
+        self.kind = kind
+        self.rated_w = rated_w
+        self.reading: Reading | None = None
+        self.last_reading: Reading | None = None
+        self.commanded: Setpoint | None = None
+        self.commanded_s = -math.inf
+        self.charge_cap_w = math.inf
+        self.discharge_cap_w = math.inf
+        self.own_draw_w = math.inf
+        self.deaf = False
+        self.stuck = False
+        self.reachable = False
+        self.reverts = True
+        self.silent_cycles = 0
+        self.trouble = "not read yet"
+        self._same_since_s = math.inf
+        self._told: list[tuple[float, float]] = []
+
+    @property
+    def usable(self) -> bool:
+        """Whether the device may be commanded and counted on in this cycle."""
+        return self.reading is not None and not self.deaf
+
+    @property
+    def band_w(self) -> float:
+        """Tolerance between setpoint and measured power."""
+        return BAND_W if self.rated_w is None else max(BAND_W, BAND_FRAC * self.rated_w)
+
+    def miss(self, trouble: str, *, reachable: bool) -> None:
+        """The device did not answer, or (`reachable`) answered what cannot be believed."""
+        self.reading = None
+        self.reachable = reachable
+        self.trouble = trouble
+        self.silent_cycles += 1
+
+    def observe(self, reading: Reading, now_s: float, *, response_s: float, stale_after_s: float) -> None:
+        """Take a reading, and judge it."""
+        trouble = self._implausible(reading, now_s, stale_after_s)
+        if trouble is not None:
+            self.miss(trouble, reachable=True)
+            return
+        before = self.last_reading
+        self.last_reading = self.reading = reading
+        self.reachable = True
+        self.trouble = ""
+        self.silent_cycles = 0
+        if reading.rated_w is not None and self.rated_w is None and reading.rated_w > 0.0:
+            self.rated_w = reading.rated_w
+        self._watch_for_stuck(before, reading, now_s)
+        if self.kind is not DeviceKind.METER:
+            self._watch_following(reading, now_s, response_s)
+
+    def accept(self, setpoint: Setpoint, now_s: float, *, reverts: bool) -> None:
+        """The device took the setpoint."""
+        self.commanded = setpoint
+        self.commanded_s = now_s
+        self.reverts = reverts
+        value_w = setpoint.power_w if self.kind is DeviceKind.BATTERY else setpoint.limit_w
+        self._told.append((now_s, math.inf if value_w is None else value_w))
+
+    def silent_range_w(self, now_s: float) -> tuple[float, float]:
+        """What the device may do until it is heard again: between its last setpoint and its reverted value."""
+        if self.kind is DeviceKind.METER:
+            return 0.0, 0.0
+        rated_w = MOST_PLAUSIBLE_W if self.rated_w is None else self.rated_w
+        setpoint = self.commanded
+        if setpoint is None:
+            return self._whole_range_w(rated_w)
+        reverted = self.reverts and setpoint.revert_after_s is not None and now_s >= self.commanded_s + setpoint.revert_after_s
+        if self.kind is DeviceKind.BATTERY:
+            power_w = 0.0 if setpoint.power_w is None else setpoint.power_w
+            revert_w = 0.0 if setpoint.revert_power_w is None else setpoint.revert_power_w
+            return (revert_w, revert_w) if reverted else (min(power_w, revert_w, 0.0), max(power_w, revert_w, 0.0))
+        limit_w = rated_w if setpoint.limit_w is None else min(setpoint.limit_w, rated_w)
+        revert_w = rated_w if setpoint.revert_limit_w is None else min(setpoint.revert_limit_w, rated_w)
+        most_w = revert_w if reverted else max(limit_w, revert_w)
+        return (-most_w, 0.0) if self.kind is DeviceKind.PV else (0.0, most_w)
+
+    def _whole_range_w(self, rated_w: float) -> tuple[float, float]:
+        if self.kind is DeviceKind.PV:
+            return -rated_w, 0.0
+        if self.kind is DeviceKind.BATTERY:
+            return -rated_w, rated_w
+        return 0.0, rated_w
+
+    def _implausible(self, reading: Reading, now_s: float, stale_after_s: float) -> str | None:
+        power_w = reading.power_w
+        most_w = MOST_PLAUSIBLE_W if self.rated_w is None else OVER_RATING * self.rated_w + 1000.0
+        if not -most_w <= power_w <= most_w:
+            return f"power {power_w:g} W cannot be true (at most {most_w:g} W)"
+        age_s = now_s - reading.time_s
+        if age_s > stale_after_s:
+            return f"reading is {age_s:.0f} s old (at most {stale_after_s:g} s)"
+        if reading.voltage_v is not None:
+            for voltage_v in reading.voltage_v:
+                if not LEAST_VOLTAGE_V <= voltage_v <= 1e6:
+                    return f"voltage {voltage_v:g} V cannot be true while the device is powered"
+        before = self.last_reading
+        if before is not None and self.silent_cycles < 3 and _runs_back(before, reading):
+            return "an energy counter ran backwards"
+        soc_frac = reading.soc_frac
+        if soc_frac is not None and not -0.001 <= soc_frac <= 1.001:
+            return f"state of charge {soc_frac:g} is not a fraction"
+        return None
+
+    def _watch_for_stuck(self, before: Reading | None, reading: Reading, now_s: float) -> None:
+        self.stuck = False
+        if before is None or not _identical(before, reading):
+            self._same_since_s = now_s
+            return
+        has_more_than_power = reading.energy_import_wh is not None or reading.voltage_v is not None
+        if self.kind is DeviceKind.METER:
+            self.stuck = has_more_than_power or self._moved_since(now_s)
+        elif reading.energy_import_wh is not None or reading.energy_export_wh is not None:
+            expected_wh = abs(reading.power_w) * (now_s - self._same_since_s) / 3600.0
+            self.stuck = expected_wh > STUCK_COUNTER_WH
+
+    def _moved_since(self, now_s: float) -> bool:
+        """Whether a meter that gives its power alone has stood still for so long that no load does."""
+        return now_s - self._same_since_s >= 30.0
+
+    def _watch_following(self, reading: Reading, now_s: float, response_s: float) -> None:
+        told = self._told_within(now_s, response_s)
+        deaf = self.stuck
+        if told is not None:
+            low_w, high_w = told
+            power_w, band_w = reading.power_w, self.band_w
+            if self.kind is DeviceKind.BATTERY:
+                if high_w < math.inf:
+                    self._watch_caps(power_w, low_w, high_w)
+                    deaf = deaf or power_w > max(high_w, 0.0) + band_w or power_w < min(low_w, 0.0) - band_w
+            elif self.kind is DeviceKind.PV:
+                deaf = deaf or -power_w > high_w + band_w
+            else:
+                deaf = deaf or power_w > high_w + band_w
+                self.own_draw_w = power_w + 0.5 * BAND_W if power_w < low_w - BAND_W else math.inf
+        if deaf:
+            self.trouble = "stuck reading" if self.stuck else "does not follow its setpoint"
+        self.deaf = deaf
+
+    def _told_within(self, now_s: float, response_s: float) -> tuple[float, float] | None:
+        """The range of the setpoints that a device with this response time may be following now; None when that is not known."""
+        told = self._told
+        since_s = now_s - response_s
+        while len(told) > 1 and told[1][0] <= since_s:
+            told.pop(0)
+        if not told or told[0][0] > since_s:
+            return None
+        if len(told) == 1:
+            return told[0][1], told[0][1]
+        values = [value_w for _, value_w in told]
+        return min(values), max(values)
+
+    def _watch_caps(self, power_w: float, low_w: float, high_w: float) -> None:
+        """A battery that does less than it was told: only what it does is counted on."""
+        growth_w = GROWTH_FRAC * (5000.0 if self.rated_w is None else self.rated_w)
+        if low_w > 0.0:
+            self.charge_cap_w = _cap(self.charge_cap_w, low_w, power_w, self.band_w, growth_w, self.rated_w)
+        elif high_w < 0.0:
+            self.discharge_cap_w = _cap(self.discharge_cap_w, -high_w, -power_w, self.band_w, growth_w, self.rated_w)
+
+
+def _cap(cap_w: float, told_w: float, done_w: float, band_w: float, growth_w: float, rated_w: float | None) -> float:
+    """What may be counted on in one direction: what was done when that was too little, growing slowly while it is enough."""
+    done_w = max(done_w, 0.0)
+    if done_w < told_w - band_w:
+        return done_w + growth_w
+    if cap_w == math.inf:
+        return cap_w
+    if done_w < told_w - 0.5 * growth_w:
+        return done_w + growth_w
+    cap_w = max(cap_w, done_w + growth_w)
+    return math.inf if rated_w is not None and cap_w >= rated_w else cap_w
+
+
+def _identical(before: Reading, reading: Reading) -> bool:
+    return (
+        before.power_w == reading.power_w
+        and before.energy_import_wh == reading.energy_import_wh
+        and before.energy_export_wh == reading.energy_export_wh
+        and before.voltage_v == reading.voltage_v
+        and before.time_s != reading.time_s
+    )
+
+
+def _runs_back(before: Reading, reading: Reading) -> bool:
+    for old_wh, new_wh in (
+        (before.energy_import_wh, reading.energy_import_wh),
+        (before.energy_export_wh, reading.energy_export_wh),
+    ):
+        if old_wh is not None and new_wh is not None and new_wh < old_wh:
+            return True
+    return False
