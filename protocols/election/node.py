@@ -134,6 +134,17 @@ class Node:
         """Whether this member is the leader and within its lease: asked before every actuation."""
         return self.role is Role.LEADER and now_s < self._lease_until_s
 
+    def accepts(self, sender: str, term: int) -> bool:
+        """Whether a command under this term may be actuated: only from the leader of the highest term that was checked."""
+        certificate = self.certificate
+        return (
+            not self.amnesiac
+            and certificate is not None
+            and certificate.leader == sender
+            and certificate.term == term
+            and term == self.ballot.fence
+        )
+
     @property
     def term(self) -> int:
         """The fencing token: the highest term whose certificate was checked."""
