@@ -94,7 +94,7 @@ def draw_faults(rng: random.Random) -> Faults:
         return rng.uniform(low, high) if rng.random() < probability else 0.0
 
     def spread(low: float, high: float) -> float:
-        return low * (high / low) ** rng.random()
+        return low * float((high / low) ** rng.random())
 
     return Faults(
         members=rng.randint(3, 7),

@@ -67,7 +67,7 @@ def weights_computed_locally() -> contextlib.AbstractContextManager[Any]:
 
     def heard(node: Node, now_s: float) -> list[Effect]:
         registered = Epoch.quorum_weight
-        seen = {vote for vote in node._votes} | {name for name in node._reports}
+        seen = set(node._votes) | set(node._reports)
         with patch.object(Epoch, "quorum_weight", property(lambda epoch: max(2, (len(seen) + 2) // 2))):
             effects = original(node, now_s)
         assert Epoch.quorum_weight is registered
