@@ -24,6 +24,7 @@ from hil.errors import HilError
 
 DEFAULT_PORT = 15020
 TICK_S = 0.5
+SETTLING_S = 60
 
 
 class ServedDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +106,9 @@ def _check(args: argparse.Namespace) -> None:
 async def _serve(args: argparse.Namespace, start_s: float) -> None:
     houses = [House(f"house{index:03d}", _spec(args), numbered=args.shared_port) for index in range(1, args.houses + 1)]
     endpoints = _endpoints(houses, args)
+    for house in houses:
+        for second in range(-SETTLING_S, 0):
+            house.advance(start_s + second, 1.0)
     server = DeviceServer(endpoints, connection=RtuConnection if args.protocol == "rtu" else None)
     await server.start()
     try:

@@ -12,7 +12,11 @@ MODELS += [701, 702, 703, 704, 713, 714, 715, 802]
 
 OWN_NAMES = {
     **{f"PhVph{pair}": f"PPVph{pair}" for pair in ("AB", "BC", "CA")},
-    **{f"TotVArh{quadrant}ph{phase}": f"TotVArh{quadrant}Ph{phase}" for quadrant in ("ImpQ1", "ImpQ2", "ExpQ3", "ExpQ4") for phase in "ABC"},
+    **{
+        f"TotVArh{quadrant}ph{phase}": f"TotVArh{quadrant}Ph{phase}"
+        for quadrant in ("ImpQ1", "ImpQ2", "ExpQ3", "ExpQ4")
+        for phase in "ABC"
+    },
 }
 """Models of one family differ in the spelling of names that mean the same; the table keeps one spelling for each family."""
 
