@@ -57,6 +57,7 @@ class WriteLedger:
         self._original: dict[int, int] = {}
         self._written: dict[int, int] = {}
         self._verified: set[int] = set()
+        self._refused: set[int] = set()
         self._refreshed_s: dict[int, float] = {}
         self.refused_in_a_row = 0
         self.foreign_count = 0
@@ -64,8 +65,8 @@ class WriteLedger:
 
     @property
     def unverified(self) -> bool:
-        """Whether a write waits for its read-back."""
-        return len(self._verified) < len(self._written)
+        """Whether a write waits for its read-back, or did not pass it."""
+        return bool(self._refused) or len(self._verified) < len(self._written)
 
     def due(self, segments: Sequence[Segment], now_s: float, refresh_after_s: float | None) -> list[Segment]:
         """The segments that have to be written now, in their order."""
@@ -100,6 +101,7 @@ class WriteLedger:
         self._original.clear()
         self._written.clear()
         self._verified.clear()
+        self._refused.clear()
         self._refreshed_s.clear()
 
     def observe(self, addresses: Sequence[int], values: Sequence[int]) -> Findings | None:
@@ -113,11 +115,12 @@ class WriteLedger:
                 self._original.setdefault(address, value)
             elif expected == value:
                 self._verified.add(address)
+                self._refused.discard(address)
             else:
                 wrong.append((address, value))
+        if not self._refused:
+            self.refused_in_a_row = 0
         if not wrong:
-            if written and len(self._verified) == len(written):
-                self.refused_in_a_row = 0
             return None
         return self._judge(wrong)
 
@@ -128,6 +131,7 @@ class WriteLedger:
         said = {a: f"register {a} holds {v}, written was {self._written[a]}" for a, v in wrong}
         if refused:
             self.refused_in_a_row += 1
+            self._refused.update(address for address, _ in refused)
         if changed and restarted:
             self.lost_count += 1
         elif changed:

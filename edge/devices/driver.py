@@ -107,6 +107,10 @@ class RegisterDevice:
         """How often another master has changed our setpoint."""
         return self.ledger.foreign_count
 
+    def numbers(self) -> Numbers:
+        """Every number last read, by its name in the map; for people who look at the device."""
+        return dict(self._numbers)
+
     async def read(self, now_s: float) -> Reading:
         """Measure; raises a `DeviceError` when there is no measurement, never returns an old one as new."""
         try:

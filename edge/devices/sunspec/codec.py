@@ -59,10 +59,10 @@ def _decode_points(
         if point.type == "pad":
             continue
         values[point.name] = None
-        if start + point.size > len(everything):
-            continue
         if point.is_string:
             values[point.name] = decode_text(registers[start : start + point.size])
+            continue
+        if start + point.size > len(everything):
             continue
         scale_address: int | None = None
         if point.scale is not None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import msgspec
 
 from edge.devices.blocks import plan_blocks
-from edge.devices.sunspec.codec import Values, decode_model
 from edge.devices.sunspec.layout import layouts
 from edge.devices.transport import RegisterClient
 from edge.errors import DeviceError, DeviceGarbage, DeviceRefused, DeviceTimeout
@@ -132,11 +131,6 @@ async def read_model(client: RegisterClient, unit: int, model: FoundModel) -> tu
             f"now there is ID {registers[0]} with length {registers[1]}: the device changed its map"
         )
     return tuple(registers)
-
-
-async def read_values(client: RegisterClient, unit: int, model: FoundModel) -> Values:
-    """Every point of a known model, decoded."""
-    return decode_model(layouts()[model.id], await read_model(client, unit, model))
 
 
 def _boundaries(model: FoundModel) -> list[int]:
