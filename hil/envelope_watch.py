@@ -27,6 +27,8 @@ class PublishedRegister:
 
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
+        self.latest: dict[str, BusMessage] = {}
+        self.messages = 0
         self.controls = 0
         self.unverified = 0
         self.unsigned = 0
@@ -36,6 +38,8 @@ class PublishedRegister:
         if "/control/" not in message.topic:
             return
         self._digests.add(_digest(message))
+        self.latest[message.topic] = message
+        self.messages += 1
         self.unsigned += "sig" not in message.properties
         content = _DECODER.decode(message.payload)
         match content:

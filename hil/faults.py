@@ -21,11 +21,8 @@ DAY_S = 86400.0
 FEEDER_KINDS: frozenset[str] = frozenset({"broker_restart", "coordinator_unreachable"})
 """Faults that befall the whole feeder at once."""
 
-HOME_KINDS: frozenset[str] = frozenset({"edge_power_cycle"})
+HOME_KINDS: frozenset[str] = frozenset({"edge_power_cycle", "forged_command"})
 """Faults that befall a whole home; every other kind befalls one device of a home."""
-
-STALE_KINDS: frozenset[str] = frozenset({"modbus_timeout", "modbus_exception_6", "stuck_value", "not_implemented"})
-"""Faults in which a device does not say, or does not know, what it does."""
 
 
 class Fault(Struct, frozen=True, kw_only=True, order=True):

@@ -81,16 +81,19 @@ class ControlSection(Section, frozen=True, kw_only=True):
 class CoordinatorSection(Section, frozen=True, kw_only=True):
     """What the operator of the feeder is told: rule, guarantee class, how often and how far ahead it publishes.
 
-    The margins are kept back from the limits that the checkers watch, for what happens within an interval.
+    The margins are kept back from the limits that the checkers watch: the operator does not know the voltage behind the source
+    from minute to minute, nor the reactive power of a home, which it takes as `reactive_frac` of the active power.
     """
 
-    rule: Literal["equal", "proportional_fair", "max_volume"] = "proportional_fair"
+    rule: Literal["equal", "proportional-fair", "least-curtailment", "max-volume"] = "proportional-fair"
     guarantee: Literal["robust", "coincident"] = "robust"
     period_s: PeriodS = 300.0
     interval_s: PeriodS = 300.0
     horizon_s: Annotated[float, Meta(ge=300.0, le=48 * 3600.0)] = 7200.0
     voltage_margin_v: Annotated[float, Meta(ge=0.0, le=15.0)] = 0.0
     loading_margin_frac: Fraction = 0.0
+    demand: Literal["rating", "forecast"] = "forecast"
+    reactive_frac: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.2
     default_export_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 1500.0
     default_import_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 5000.0
 
@@ -128,6 +131,7 @@ FaultKind = Literal[
     "broker_restart",
     "coordinator_unreachable",
     "edge_power_cycle",
+    "forged_command",
 ]
 
 

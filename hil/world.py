@@ -146,6 +146,13 @@ class World:
         self.state = self._solve(0)
 
     @property
+    def rated_v(self) -> float:
+        """Rated voltage, line to neutral, of the bus of the first home; that of every home on a feeder of one low-voltage level."""
+        feeder = self.plant.feeder
+        bus = feeder.connections[int(self._row[0])].bus
+        return next(entry.rated_v for entry in feeder.buses if entry.name == bus)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the homes, in the order of every array."""
         return tuple(home.name for home in self.homes)
@@ -176,9 +183,8 @@ class World:
         return self._frame(now_s + step_s, step_s, parts, index, soc_frac, limits_w, alive)
 
     def close(self, tally: Tally) -> None:
-        """End the run: book open sessions, and check every store and every meter against what flowed."""
+        """End the run: check every store and every meter against what flowed. A vehicle that is still there may yet be charged."""
         for home in self.homes:
-            home.close_session()
             tally.passed()
             if home.battery is not None and abs(home.battery.energy_wh - home.battery_expected_wh) > 1.0:
                 tally.add_violation(

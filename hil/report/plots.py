@@ -30,6 +30,7 @@ FAULT_WORDS = {
     "device_reboot": "device reboot",
     "second_master": "second master",
     "edge_power_cycle": "edge power cycle",
+    "forged_command": "forged commands",
     "broker_restart": "broker restart",
     "coordinator_unreachable": "coordinator unreachable",
 }

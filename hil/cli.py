@@ -1,0 +1,116 @@
+"""`commonwatt-hil`: run and sweep scenarios, serve simulated devices, measure, and install a broker.
+
+Results go to stdout (`--json`: exactly one JSON document), progress and logs to stderr. Exit status: 0 done and every checker passed,
+1 a checker was violated or a target missed, 2 the command or the scenario is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from hil.errors import HilError
+
+SWEEP_DEFAULT = "1:21"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the console script."""
+    # Matrices here are small: more threads for linear algebra only wait for each other. Must precede the first import of numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["devices"]:
+        from hil.devices.cli import main as devices_main
+
+        return devices_main(arguments[1:])
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=_level(options.verbose), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        return int(options.command(options))
+    except HilError as error:
+        print(f"commonwatt-hil: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("commonwatt-hil: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="commonwatt-hil", description="The bench: simulated devices, physics, faults, report.")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="more logging on stderr (twice: still more)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run one scenario, with and without envelopes, and leave a report")
+    _scenario_arguments(run)
+    run.add_argument("--mode", choices=("sim", "lockstep", "realtime"), default="lockstep", help="default: lockstep")
+    run.add_argument("--seed", type=int, help="seed of the faults; default: that of the scenario")
+    run.add_argument("--out", type=Path, metavar="DIR", help="output folder; default: out/SCENARIO")
+    run.add_argument("--json", action="store_true", help="print the results as one JSON document")
+    run.add_argument("--no-faults", action="store_true", help="leave the shipped faults out")
+    run.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
+    run.set_defaults(command=_run)
+
+    sweep = commands.add_parser("sweep", help="run one scenario with many seeds of faults, in virtual time")
+    _scenario_arguments(sweep)
+    sweep.add_argument("--seeds", default=SWEEP_DEFAULT, metavar="A:B", help=f"from A up to, not including, B; default: {SWEEP_DEFAULT}")
+    sweep.add_argument("--jobs", type=int, help="processes; default: one for each core")
+    sweep.add_argument("--json", action="store_true", help="print the table as one JSON document")
+    sweep.set_defaults(command=_sweep)
+
+    commands.add_parser("devices", help="serve simulated devices alone, so that any controller can be tried against them", add_help=False)
+
+    bench = commands.add_parser("bench", help="measure what the README promises")
+    bench.add_argument("--json", action="store_true", help="print the rows as one JSON document")
+    bench.add_argument("--only", action="append", metavar="ROW", help="only rows whose name contains this; may be repeated")
+    bench.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
+    bench.set_defaults(command=_bench)
+
+    broker = commands.add_parser("broker", help="find or install the Mosquitto broker")
+    broker.add_argument("--install", action="store_true", help="install it where none is found")
+    broker.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
+    broker.set_defaults(command=_broker)
+    return parser
+
+
+def _scenario_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", metavar="SCENARIO", help="name of a shipped scenario, or path of a TOML file")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the public data sets; default: ../shared/data")
+    parser.add_argument("--hours", type=float, metavar="H", help="only the first H hours of the day")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from hil.commands import run_command
+
+    return run_command(options)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from hil.commands import sweep_command
+
+    return sweep_command(options)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from hil.bench import bench_command
+
+    return bench_command(options)
+
+
+def _broker(options: argparse.Namespace) -> int:
+    from hil.broker import find_mosquitto, install_mosquitto
+
+    if options.install:
+        install_mosquitto(lambda words: print(words, file=sys.stderr))
+    found = find_mosquitto(options.mosquitto)
+    if found is None:
+        print("no mosquitto found; `commonwatt-hil broker --install` installs it", file=sys.stderr)
+        return 1
+    print(found)
+    return 0
+
+
+def _level(verbose: int) -> int:
+    return (logging.ERROR, logging.INFO, logging.DEBUG)[min(verbose, 2)]

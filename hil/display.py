@@ -1,0 +1,105 @@
+"""What a person sees: progress on stderr while it runs, and a table on stdout at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from hil.results import RUN_TITLES, Results
+
+PLAIN_EVERY_FRAC = 0.1
+
+
+class RunDisplay:
+    """A bar for each run on a terminal, a line at every tenth elsewhere."""
+
+    def __init__(self, seconds_per_cycle: float, stream: TextIO = sys.stderr) -> None:
+        self._hours_per_cycle = seconds_per_cycle / 3600.0
+        self._stream = stream
+        self._console = Console(file=stream)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, float] = {}
+        self._begun_s = time.monotonic()
+
+    def __enter__(self) -> RunDisplay:
+        if self._console.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.description:>14}"),
+                BarColumn(bar_width=40),
+                TextColumn("{task.fields[clock]:>6}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def update(self, run: str, done: int, total: int) -> None:
+        """A run has come as far as `done` of `total` cycles."""
+        hours = f"{done * self._hours_per_cycle:.1f} h"
+        title = RUN_TITLES.get(run, run)
+        if self._bars is not None:
+            if run not in self._tasks:
+                self._tasks[run] = self._bars.add_task(title, total=total, clock=hours)
+            self._bars.update(self._tasks[run], completed=done, clock=hours)
+        elif done / total >= self._said.get(run, 0.0) + PLAIN_EVERY_FRAC or done == total:
+            self._said[run] = done / total
+            seconds = time.monotonic() - self._begun_s
+            self._stream.write(f"{title}: {hours} simulated ({100.0 * done / total:.0f} %) after {seconds:.0f} s\n")
+            self._stream.flush()
+
+
+def print_results(results: Results, stream: TextIO = sys.stdout) -> None:
+    """Verdict, figures side by side, and the checkers."""
+    console = Console(file=stream, highlight=False, markup=False)
+    console.print()
+    console.print(f"{results.title} (seed {results.seed}, {results.mode}, {len(results.faults)} faults)", style="bold")
+    for sentence in results.verdict:
+        console.print(f"  {sentence}")
+    figures = Table(box=None, pad_edge=False)
+    figures.add_column("")
+    for run in results.runs:
+        figures.add_column(RUN_TITLES[run], justify="right")
+    for label, name, form, scale in _FIGURES:
+        values = [getattr(summary.figures, name) for summary in results.runs.values()]
+        figures.add_row(Text(label), *("–" if value is None else format(value * scale, form) for value in values))
+    console.print()
+    console.print(figures)
+    checkers = Table(box=None, pad_edge=False)
+    for column in ("checker", "run", "checks", "violations", "excused"):
+        checkers.add_column(column, justify="left" if column in ("checker", "run") else "right")
+    for entry in results.checkers:
+        violations = Text(f"{entry.violations:,}", style="" if entry.violations == 0 else "bold red")
+        checkers.add_row(entry.name, RUN_TITLES[entry.run], f"{entry.checks:,}", violations, f"{sum(entry.excused.values()):,}")
+    console.print()
+    console.print(checkers)
+
+
+_FIGURES = (
+    ("highest voltage [V]", "voltage_max_v", ".1f", 1.0),
+    ("lowest voltage [V]", "voltage_min_v", ".1f", 1.0),
+    ("voltage outside [min]", "voltage_outside_min", ".1f", 1.0),
+    ("transformer peak [%]", "transformer_peak_frac", ".1f", 100.0),
+    ("transformer overload [min]", "transformer_overload_min", ".1f", 1.0),
+    ("line peak [%]", "line_peak_frac", ".1f", 100.0),
+    ("line overload [min]", "line_overload_min", ".1f", 1.0),
+    ("solar curtailed [kWh]", "curtailed_kwh", ".1f", 1.0),
+    ("solar curtailed [%]", "curtailed_frac", ".1f", 100.0),
+    ("fairness of curtailment [Gini]", "fairness_gini", ".3f", 1.0),
+    ("vehicles left short [kWh]", "ev_missing_kwh", ".1f", 1.0),
+    ("flexible load shed [kWh]", "p2_shed_kwh", ".2f", 1.0),
+    ("bills of all homes", "bills", ".2f", 1.0),
+)

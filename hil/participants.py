@@ -1,0 +1,194 @@
+"""The participants of a run: one slot for each household's edge, one for the coordinator. A slot outlives what runs in it.
+
+A power cycle drops the agent as it is, without a word to anybody, and later makes a new one from the same configuration and the same
+file; the home's devices live on by their own timers in between.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from edge.agent import CycleRecord, EdgeAgent
+from edge.config import EdgeConfig
+from edge.devices.driver import Device
+from edge.devices.registry import open_device
+from edge.store import Store
+from hil.commissioning import COORDINATOR, KeyRing, coordinator_config, edge_config
+from hil.envelope_watch import EnvelopeWatch, PublishedRegister
+from hil.households import NeighbourhoodDay
+from hil.scenario import LoadedScenario
+from hil.stage import Stage
+from hil.taps import BusTap
+from hil.world import Home, World
+from protocols.bus import BusMessage
+from protocols.clock import ManualClock
+from protocols.keys import load_private_key, load_public_key
+from protocols.messages import SafetyState, Status
+from protocols.signing import Sequencer, Signer, Verifier
+from protocols.topics import node_topic
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What all participants of one run share."""
+
+    loaded: LoadedScenario
+    day: NeighbourhoodDay
+    stage: Stage
+    clock: ManualClock
+    folder: Path
+    keys: KeyRing
+    published: PublishedRegister
+    coordinated: bool
+
+
+class EdgeSlot:
+    """The place of one household's edge; `alive` while one runs in it."""
+
+    def __init__(self, home: Home, around: Surroundings) -> None:
+        self.name = home.name
+        self.home = home
+        self.watch = EnvelopeWatch()
+        self.last: CycleRecord | None = None
+        self.restarts = 0
+        self.refused = 0
+        self.forged = 0
+        self.blind_cycles = 0
+        self._around = around
+        self._config = self._make_config()
+        self._agent: EdgeAgent | None = None
+        self._devices: tuple[Device, ...] = ()
+        self.tap = self._make_tap()
+
+    @property
+    def alive(self) -> bool:
+        """Whether an agent runs here."""
+        return self._agent is not None
+
+    @property
+    def config(self) -> EdgeConfig:
+        """The configuration of every agent that runs here."""
+        return self._config
+
+    async def start(self) -> None:
+        """Power on: an agent from the configuration and whatever its file remembers."""
+        around, config = self._around, self._config
+        self._devices = tuple(open_device(device, around.stage.clients(self.home, around.clock.monotonic_s)) for device in config.devices)
+        identity = config.identity
+        verifier = Verifier(identity.community, {COORDINATOR: [load_public_key(Path(path)) for path in identity.coordinator_keys]})
+        self._agent = EdgeAgent(
+            config,
+            bus=self.tap,
+            devices=self._devices,
+            clock=around.clock,
+            store=Store(Path(config.store.path), node=self.name, fsync=config.store.fsync),
+            signer=self._signer(),
+            verifier=verifier,
+        )
+        await self._agent.start()
+
+    async def step(self) -> None:
+        """One control cycle of the agent."""
+        assert self._agent is not None
+        self.last = await self._agent.step()
+        self.refused += len(self.last.refusals)
+        self.blind_cycles += self.last.blind
+
+    async def kill(self) -> None:
+        """Power off in the middle of whatever it was doing."""
+        if self._agent is None:
+            return
+        self._agent = None
+        self.last = None
+        await self._around.stage.leave(self.tap)
+        for device in self._devices:
+            await device.close()
+
+    async def revive(self) -> None:
+        """Power on again."""
+        if self._agent is not None:
+            return
+        self.restarts += 1
+        self.tap = self._make_tap()
+        await self.start()
+
+    async def stop(self) -> None:
+        """Leave in order at the end of the run."""
+        if self._agent is not None:
+            await self._agent.stop()
+            self._agent = None
+
+    def _make_config(self) -> EdgeConfig:
+        around = self._around
+        return edge_config(
+            around.loaded.scenario,
+            around.day,
+            self.home,
+            around.keys,
+            lambda device: around.stage.place(self.home, device),
+            around.folder / "state",
+            coordinated=around.coordinated,
+            device_timeout_s=around.stage.device_timeout_s,
+            concurrent_io=around.stage.concurrent_io,
+        )
+
+    def _make_tap(self) -> BusTap:
+        return BusTap(self._around.stage.bus(self.name, self._will()), on_receive=self._received)
+
+    def _received(self, message: BusMessage) -> None:
+        """The watch believes what the coordinator published; every other command that arrives is a forgery, to be refused."""
+        if "/control/" in message.topic and not self._around.published.knows(message):
+            self.forged += 1
+        self.watch.deliver(message, self._around.published)
+
+    def _signer(self) -> Signer:
+        return Signer(load_private_key(Path(self._config.identity.key_file)))
+
+    def _will(self) -> BusMessage:
+        now_s = self._around.clock.now_s()
+        status = Status(
+            sender=self.name, time_s=now_s, sequence=Sequencer(now_s).next(), state=SafetyState.OFFLINE, software="commonwatt-hil"
+        )
+        return self._signer().seal(node_topic(self._around.loaded.scenario.name, self.name, "status"), status, retain=True)
+
+
+class CoordinatorSlot:
+    """The place of the feeder's coordinator."""
+
+    def __init__(self, around: Surroundings, world: World) -> None:
+        self._around = around
+        self._config = coordinator_config(around.loaded, world, around.keys, around.folder / "coordinator")
+        self.tap = BusTap(around.stage.bus(COORDINATOR, None), on_publish=around.published.add)
+        self.reachable = True
+        self._service: Any = None
+
+    async def start(self) -> None:
+        """Bring the service up."""
+        from coordinator.service import CoordinatorService
+
+        self._service = CoordinatorService(self._config, bus=self.tap, clock=self._around.clock)
+        await self._service.start()
+
+    async def step(self) -> None:
+        """One cycle of the service."""
+        assert self._service is not None
+        await self._service.step()
+
+    async def reach(self, reachable: bool) -> None:
+        """Cut the coordinator off from the broker, or let it find it again. It does not know, and goes on working."""
+        if reachable == self.reachable:
+            return
+        self.reachable = reachable
+        if reachable:
+            await self.tap.start()
+            await self._around.stage.connected([self.tap])
+        else:
+            await self.tap.stop()
+
+    async def stop(self) -> None:
+        """Leave in order."""
+        if self._service is not None:
+            await self._service.stop()
+            self._service = None
