@@ -9,6 +9,7 @@ Implementation Guide V1.0b, section 3.1. Exceptions: MODBUS Application Protocol
 import asyncio
 import struct
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
@@ -95,14 +96,15 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the client, or turn it away at once when the device takes no more."""
-        assert isinstance(transport, asyncio.Transport)
+        # Transports of uvloop have the face of asyncio.Transport without being one.
+        accepted = cast(asyncio.Transport, transport)
         endpoint = self.endpoint
         if endpoint.sessions is not None:
             open_now = sum(connection.endpoint is endpoint for connection in self._connections)
             if open_now >= endpoint.sessions:
-                transport.abort()
+                accepted.abort()
                 return
-        self._transport = transport
+        self._transport = accepted
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
