@@ -16,13 +16,14 @@ from protocols.messages import Guarantee
 class Movers:
     """Participants first, then passive loads: p watts at mover u draw p (1 + j q_per_w) + j q_var at connection `connection[u]`.
 
-    `per_w` (points, movers) is the complex power that each point draws more per watt of a mover.
+    `mover_of_point` (points,) says who draws at a point and `point_per_w` how much complex power more per watt of that mover.
     """
 
     connection: IntArray
     q_per_w: FloatArray
     q_var: FloatArray
-    per_w: ComplexArray
+    mover_of_point: IntArray
+    point_per_w: ComplexArray
     participants: int
 
     def power_va(self, p_w: FloatArray) -> ComplexArray:
@@ -30,6 +31,13 @@ class Movers:
         power = np.zeros((self.connection.size, p_w.shape[1]), dtype=np.complex128)
         power[self.connection] = p_w * (1.0 + 1j * self.q_per_w[:, None]) + 1j * self.q_var[:, None]
         return power
+
+    def slopes(self, pulled: ComplexArray) -> FloatArray:
+        """Derivative per watt of every mover (rows, movers) from functionals of the point powers (rows, points)."""
+        per_point = (pulled * np.conj(self.point_per_w)).real
+        slopes = np.zeros((self.connection.size, per_point.shape[0]))
+        np.add.at(slopes, self.mover_of_point, per_point.T)
+        return np.ascontiguousarray(slopes.T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +82,13 @@ def collect_movers(problem: EnvelopeProblem, feeder: RadialFeeder) -> Movers:
     mover_of_connection = np.empty(connection.size, dtype=np.int64)
     mover_of_connection[connection] = np.arange(connection.size)
     points = feeder.points
-    per_w = np.zeros((points.slot.size, connection.size), dtype=np.complex128)
     mover = mover_of_connection[points.connection]
-    per_w[np.arange(points.slot.size), mover] = points.share_frac * (1.0 + 1j * q_per_w[mover])
     return Movers(
         connection=connection,
         q_per_w=q_per_w,
         q_var=np.array([item.q_var for item in items]),
-        per_w=per_w,
+        mover_of_point=mover,
+        point_per_w=points.share_frac * (1.0 + 1j * q_per_w[mover]),
         participants=len(problem.participants),
     )
 

@@ -18,13 +18,14 @@ import numpy as np
 from coordinator.envelopes.boxes import Movers
 from coordinator.envelopes.monitors import Monitors
 from coordinator.powerflow.radial import BoolArray, FloatArray, IntArray, RadialFeeder
-from coordinator.powerflow.radial_reduced import PointState
+from coordinator.powerflow.radial_reduced import SLOPE_TOLERANCE, PointState
 
 MAX_TURNS = 30
 # An excess that grows by less than this has not grown.
 IMPROVED = 1e-10
-# Rows within this of their limit are searched from the phase corners too.
-OFFER_NEAR = 0.02
+# Rows within this of their limit are searched from the phase corners too, where signs matter and digits do not.
+OFFER_NEAR = 0.004
+OFFER_TOLERANCE = 0.02
 # A gain below this share of its row's largest does not turn a mover round: it would only multiply corners.
 FLAT = 1e-6
 # Slopes change by some ten per cent over a legal box; a row that stays legal at three times its linear swing needs no corner of its own.
@@ -70,10 +71,7 @@ class CornerSearch:
         rows = np.arange(self.monitors.bound.size)
         is_voltage = self.is_voltage
         start = np.where(is_voltage, 0, np.where(self.monitors.starts_high, 1, 2))
-        slopes = np.zeros((rows.size, low_w.size))
-        for snapshot in range(3):
-            mine = rows[start == snapshot]
-            slopes[mine] = self._slopes(state, snapshot, mine)
+        slopes = self._slopes(state, start, rows)
         begun = RowState(at_high=slopes > 0.0, slopes=slopes, excess=np.full(rows.size, np.nan))
         level = begun.at_high[~is_voltage]
         flat = np.abs(slopes[~is_voltage]) <= FLAT * np.max(np.abs(slopes[~is_voltage]), axis=1, keepdims=True, initial=0.0)
@@ -135,9 +133,7 @@ class CornerSearch:
         """Refresh the slopes of some rows at their corners; return each with all its wrong-way movers turned, then with the worst one turned."""
         unique, back = unique_corners(rows.at_high[todo])
         state = self.monitors.reduced.solve(self.movers.power_va(np.where(unique, box[1], box[0]).T))
-        for corner in range(len(unique)):
-            mine = todo[back == corner]
-            rows.slopes[mine] = self._slopes(state, corner, mine)
+        rows.slopes[todo] = self._slopes(state, back, todo)
         slopes, at_high = rows.slopes[todo], rows.at_high[todo]
         gain = np.where(at_high, -slopes, slopes) * (box[1] - box[0])
         wrong = gain > FLAT * np.max(np.abs(gain), axis=1, keepdims=True, initial=0.0)
@@ -154,15 +150,18 @@ class CornerSearch:
             return None
         offers = [self.phase_corners]
         if mine.size:
-            offers += [self._slopes(state, snapshot, mine) > 0.0 for snapshot in range(len(self.phase_corners))]
+            count = len(self.phase_corners)
+            snapshot = np.repeat(np.arange(count), mine.size)
+            offers.append(self._slopes(state, snapshot, np.tile(mine, count), tolerance=OFFER_TOLERANCE) > 0.0)
         return unique_corners(np.concatenate(offers))[0]
 
-    def _slopes(self, state: PointState, snapshot: int, mine: IntArray) -> FloatArray:
-        if mine.size == 0:
-            return np.zeros((0, self.movers.connection.size))
-        volts, amps = state.voltage_v[:, snapshot], state.current_a[:, snapshot]
-        change = self.monitors.reduced.current_jacobian(volts, amps, self.movers.per_w)
-        return self.monitors.slopes(mine, amps, change)
+    def _slopes(
+        self, state: PointState, snapshot: IntArray, mine: IntArray, *, tolerance: float = SLOPE_TOLERANCE
+    ) -> FloatArray:
+        """Slopes of some rows, each at its own snapshot of a solved batch."""
+        volts, amps = state.voltage_v[:, snapshot].T, state.current_a[:, snapshot].T
+        pulled = self.monitors.reduced.pull_back(volts, amps, self.monitors.weights(mine, amps), tolerance=tolerance)
+        return self.movers.slopes(pulled)
 
 
 def unique_corners(at_high: BoolArray) -> tuple[BoolArray, IntArray]:
@@ -176,8 +175,7 @@ def unique_corners(at_high: BoolArray) -> tuple[BoolArray, IntArray]:
 def phase_corners(movers: Movers, feeder: RadialFeeder) -> BoolArray:
     """The 2^m corners at which each phase is wholly high or low; a connection of several phases follows most of its phases."""
     m = feeder.phase_count
-    draws = np.abs(movers.per_w) > 0.0
-    phase = feeder.points.slot % m
-    on_phase = np.stack([draws[phase == number].sum(axis=0) for number in range(m)], axis=1)
+    on_phase = np.zeros((movers.connection.size, m))
+    np.add.at(on_phase, (movers.mover_of_point, feeder.points.slot % m), 1.0)
     signs = np.array(list(itertools.product((-1, 1), repeat=m)))
     return np.asarray(signs @ on_phase.T > 0)

@@ -5,8 +5,8 @@ A *quantity* is a node-phase voltage (per unit), a conductor's share of its ampa
 and transformer twice, once from the side where the feeder imports and once from where it exports, because a magnitude has a worst corner on
 either side of zero.
 
-Nodes without connection, branching or end are left to the final check by the full power flow: on a stretch without connections the phasor
-runs along a straight line between its ends, so its magnitude cannot exceed the larger end.
+Nodes in the middle of a stretch of one conductor type without connections are left to the final check by the full power flow: there the
+phasor runs along a straight line between the ends of the stretch, so its magnitude cannot exceed the larger of the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coordinator.envelopes.values import Limits
 from coordinator.powerflow.radial import BoolArray, ComplexArray, FloatArray, IntArray, RadialFeeder
-from coordinator.powerflow.radial_reduced import PointState, ReducedFeeder, magnitude_slope
+from coordinator.powerflow.radial_reduced import PointState, ReducedFeeder
 from coordinator.powerflow.radial_tree import ROOT
 
 # The phase currents of two conductors are the same quantity if their maps differ by less than this share (line charging).
@@ -59,40 +59,36 @@ class Monitors:
         """How far each row (rows, snapshots) is beyond its limit; negative is legal."""
         return np.asarray(self.sign[:, None] * values[self.quantity] - self.bound[:, None])
 
-    def slopes(self, rows: IntArray, drawn_a: ComplexArray, change: ComplexArray) -> FloatArray:
-        """Derivative of the excess of some rows (k, movers) at point currents (P,) that move by `change` (P, movers)."""
+    def weights(self, rows: IntArray, drawn_a: ComplexArray) -> ComplexArray:
+        """Functionals w (k, P) with d excess = Re(w . dI) for some rows, each at its own point currents `drawn_a` (k, P)."""
         quantity = self.quantity[rows]
         volts, amps = self.nominal_v.size, self.ampacity_a.size
-        slope = np.zeros((rows.size, change.shape[1]))
+        weights = np.zeros_like(drawn_a)
         for first, size, maps, scale in (
             (0, volts, self.voltage, self.nominal_v),
             (volts, amps, self.current, self.ampacity_a),
         ):
             here = (quantity >= first) & (quantity < first + size)
-            if np.any(here):
-                chosen = quantity[here] - first
-                unique, back = np.unique(chosen, return_inverse=True)
-                matrix, base = maps[0][unique], maps[1][unique]
-                slope[here] = (magnitude_slope(base + matrix @ drawn_a, matrix @ change) / scale[unique, None])[back]
-        here = quantity >= volts + amps
-        if np.any(here):
-            slope[here] = self._side_slopes(drawn_a, change)[quantity[here] - volts - amps]
-        return np.asarray(self.sign[rows][:, None] * slope)
+            chosen = quantity[here] - first
+            matrix = maps[0][chosen]
+            value = np.einsum("kp,kp->k", matrix, drawn_a[here]) + maps[1][chosen]
+            weights[here] = matrix * (_direction(value) / scale[chosen])[:, None]
+        for number in np.flatnonzero(quantity >= volts + amps):
+            weights[number] = self._side_weight(int(quantity[number]) - volts - amps, drawn_a[number])
+        return np.asarray(self.sign[rows][:, None] * weights)
+
+    def _side_weight(self, side: int, drawn_a: ComplexArray) -> ComplexArray:
+        """With S = sum v conj(i) and u its direction, d|S| = Re(conj(u) conj(i) dv + u conj(v) di) summed over the phases."""
+        volts = self.side_voltage[0][side] @ drawn_a + self.side_voltage[1][side]
+        amps = self.side_current[0][side] @ drawn_a + self.side_current[1][side]
+        back = complex(_direction(np.array([np.sum(volts * np.conj(amps))]))[0])
+        weight = back * np.conj(amps) @ self.side_voltage[0][side] + np.conj(back) * np.conj(volts) @ self.side_current[0][side]
+        return np.asarray(self.reduced.feeder.conductors / self.rating_va[side] * weight)
 
     def _side_power(self, drawn_a: ComplexArray) -> ComplexArray:
-        sides, m, _ = self.side_voltage[0].shape
         volts = np.tensordot(self.side_voltage[0], drawn_a, axes=1) + self.side_voltage[1][:, :, None]
         amps = np.tensordot(self.side_current[0], drawn_a, axes=1) + self.side_current[1][:, :, None]
-        return np.asarray(self.reduced.feeder.conductors * np.sum(volts * np.conj(amps), axis=1)).reshape(sides, -1)
-
-    def _side_slopes(self, drawn_a: ComplexArray, change: ComplexArray) -> FloatArray:
-        volts = self.side_voltage[0] @ drawn_a + self.side_voltage[1]
-        amps = self.side_current[0] @ drawn_a + self.side_current[1]
-        moved = np.sum((self.side_voltage[0] @ change) * np.conj(amps)[:, :, None], axis=1)
-        moved = moved + np.sum(volts[:, :, None] * np.conj(self.side_current[0] @ change), axis=1)
-        conductors = self.reduced.feeder.conductors
-        power = conductors * np.sum(volts * np.conj(amps), axis=1)
-        return magnitude_slope(power, conductors * moved) / self.rating_va[:, None]
+        return np.asarray(self.reduced.feeder.conductors * np.sum(volts * np.conj(amps), axis=1))
 
 
 def build_monitors(reduced: ReducedFeeder, limits: Limits) -> Monitors:
@@ -134,6 +130,12 @@ def _map(maps: tuple[ComplexArray, ComplexArray], drawn_a: ComplexArray) -> Comp
     return np.asarray(maps[0] @ drawn_a + maps[1][:, None])
 
 
+def _direction(value: ComplexArray) -> ComplexArray:
+    """conj(value) / |value|, zero at zero: the derivative of the magnitude is Re(direction * change)."""
+    magnitude = np.abs(value)
+    return np.divide(np.conj(value), magnitude, out=np.zeros_like(value), where=magnitude > 0.0)
+
+
 def _bus(feeder: RadialFeeder, node: int) -> str:
     return feeder.network.buses[feeder.tree.bus_of_node[node]].id
 
@@ -143,15 +145,25 @@ def _phase(feeder: RadialFeeder, phase: int) -> str:
 
 
 def _voltage_slots(feeder: RadialFeeder) -> tuple[IntArray, IntArray]:
-    """Node-phases that carry a connection, branch, end or start a zone."""
+    """Node-phases that carry a connection, branch, end, start a zone or change the conductor."""
     parent = feeder.tree.parent
     children = np.bincount(parent[parent != ROOT], minlength=parent.size)
     keep = children != 1
+    only_child = np.full(parent.size, ROOT, dtype=np.int64)
+    only_child[parent[parent != ROOT]] = np.flatnonzero(parent != ROOT)
+    for node in np.flatnonzero(~keep):
+        keep[node] = not _proportional(feeder.z_ohm[node], feeder.z_ohm[only_child[node]])
     keep[feeder.points.slot // feeder.phase_count] = True
     keep[[zone.first for zone in feeder.tree.zones]] = True
     keep[[zone.attach for zone in feeder.tree.zones if zone.attach != ROOT]] = True
     nodes, phases = np.nonzero(feeder.has_phase & keep[:, None])
     return nodes, phases
+
+
+def _proportional(one: ComplexArray, other: ComplexArray) -> bool:
+    """Whether two impedance matrices are real multiples of each other."""
+    size, other_size = float(np.abs(one).max()), float(np.abs(other).max())
+    return size > 0.0 and other_size > 0.0 and bool(np.allclose(one / size, other / other_size, rtol=0.0, atol=1e-6))
 
 
 def _current_slots(reduced: ReducedFeeder, limits: Limits) -> tuple[IntArray, IntArray, FloatArray]:

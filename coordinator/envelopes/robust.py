@@ -23,6 +23,8 @@ from coordinator.powerflow.radial import BoolArray, FloatArray
 
 METHOD = "sign-pattern corners of every node-phase, conductor and transformer row, signs settled at the corner itself"
 MAX_ROUNDS = 12
+REPAIRS = 3
+REPAIR_ROUNDS = 3
 FULL_STEPS = 3
 # Rows are linearised this far inside their limit (per unit voltage, or share of rating), so that the last round's curvature stays legal.
 INSIDE = 1e-6
@@ -30,7 +32,8 @@ INSIDE = 1e-6
 NEAR = 0.02
 SETTLED_FRAC = 5e-4
 START_W = 1000.0
-SHRINK_BISECTIONS = 24
+SHRINK_FIRST = (1.0 - 1e-6, 1.0 - 1e-5, 1.0 - 1e-4, 1.0 - 1e-3, 1.0 - 1e-2)
+SHRINK_TO = 0.01
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,13 +79,22 @@ def compute_robust(
         states = _begin(work, floor)
     if states is None:
         return _no_solution(work), None
-    limits, rounds = _iterate(work, states, start)
+    limits, rounds = _iterate(work, states, start, MAX_ROUNDS)
     if limits is None:
         found = _broken_floors(work, states)
         if found is not None:
             return found, None
         limits = floor
-    return _certify(work, states, limits, rounds)
+    check = _check(work, states, limits)
+    for _ in range(REPAIRS):
+        if check.holds:
+            break
+        # Settling all rows found a worse corner than the rounds had seen; they go on from there.
+        again, more = _iterate(work, states, limits, REPAIR_ROUNDS)
+        rounds += more
+        limits = limits if again is None else again
+        check = _check(work, states, limits)
+    return _certify(work, states, limits, check, rounds)
 
 
 def _begin(work: _Work, limits_w: FloatArray) -> list[RowState] | None:
@@ -94,7 +106,7 @@ def _copy(state: RowState) -> RowState:
     return RowState(at_high=state.at_high.copy(), slopes=state.slopes.copy(), excess=state.excess.copy())
 
 
-def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[FloatArray | None, int]:
+def _iterate(work: _Work, states: list[RowState], start: FloatArray, max_rounds: int) -> tuple[FloatArray | None, int]:
     """Linearise and allocate until the box is legal and settled; None when not even the floors fit their linearisation."""
     demand, floor = work.demand, work.demand.floor_w
     limits = start
@@ -102,7 +114,7 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
     active = np.zeros(sum(state.excess.size for state in states), dtype=np.bool_)
     margin = np.zeros(active.size)
     best: FloatArray | None = None
-    for number in range(1, MAX_ROUNDS + 1):
+    for number in range(1, max_rounds + 1):
         if not _settle(work, states, limits, near=NEAR):
             limits = floor + 0.5 * (limits - floor)
             continue
@@ -120,13 +132,13 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray) -> tuple[Fl
             continue
         moved = float(np.max(np.abs(following - limits), initial=0.0)) / scale
         gained = abs(float(np.sum(following - limits))) / max(float(np.sum(following)), 1.0)
-        if legal and (moved <= SETTLED_FRAC or gained <= SETTLED_FRAC / 10):
+        if legal and (moved <= SETTLED_FRAC or gained <= SETTLED_FRAC):
             return limits, number
         if legal:
             best = limits
         # Half steps meet in the middle of such vertices.
         limits = following if number <= FULL_STEPS else 0.5 * (limits + following)
-    return limits if best is None else best, MAX_ROUNDS
+    return limits if best is None else best, max_rounds
 
 
 def _settle(work: _Work, states: list[RowState], limits_w: FloatArray, *, near: float) -> bool:
@@ -144,17 +156,17 @@ def linear_rows(boxes: tuple[Box, ...], states: list[RowState], limits_w: FloatA
 
 
 def _certify(
-    work: _Work, states: list[RowState], limits: FloatArray, rounds: int
+    work: _Work, states: list[RowState], limits: FloatArray, check: Check, rounds: int
 ) -> tuple[EnvelopeResult | Infeasible, WarmStart | None]:
-    """Check all corners with the full power flow and shrink towards the floors until they hold."""
+    """Shrink towards the floors where the check does not hold yet, and build the certificate."""
     floor = work.demand.floor_w
     bound_by = _binding(work, states, limits)
-    check = _check(work, states, limits)
     theta = 1.0
     if not check.holds:
-        check, theta = _shrink(work, states, limits)
-        if check is None:
+        shrunk, theta = _shrink(work, states, limits)
+        if shrunk is None:
             return _broken_floors(work, states) or _no_solution(work), None
+        check = shrunk
         limits = floor + theta * (limits - floor)
     certificate = Certificate(
         guarantee=work.problem.guarantee, check=check, box=verified_limits(work.problem, limits, bound_by)
@@ -163,7 +175,7 @@ def _certify(
     return result, WarmStart(limits_w=limits, rows=states)
 
 
-def _check(work: _Work, states: list[RowState], limits_w: FloatArray) -> Check | None:
+def _check(work: _Work, states: list[RowState], limits_w: FloatArray) -> Check:
     """Settle every row, then solve each distinct corner of each box, all-high and all-low included, by the full power flow."""
     corners: list[FloatArray] = []
     for box, state in zip(work.boxes, states, strict=True):
@@ -186,14 +198,17 @@ def _shrink(work: _Work, states: list[RowState], limits: FloatArray) -> tuple[Ch
     if not check.holds:
         return None, 0.0
     low, high = 0.0, 1.0
-    for step in range(SHRINK_BISECTIONS):
-        # The breach is usually tiny, so the first tries stay close to the full box.
-        middle = 1.0 - 10.0 ** (step - 6) if step < 5 and low == 0.0 else 0.5 * (low + high)
+    # The breach is usually tiny, so the first tries stay close to the full box.
+    for share in SHRINK_FIRST:
+        tried = _check(work, states, floor + share * (limits - floor))
+        if tried.holds:
+            return tried, share
+        high = share
+    while high - low > SHRINK_TO:
+        middle = 0.5 * (low + high)
         tried = _check(work, states, floor + middle * (limits - floor))
         if tried.holds:
             low, check = middle, tried
-            if high - low < 1e-5 or middle > 0.9:
-                break
         else:
             high = middle
     return check, low

@@ -26,6 +26,8 @@ ROWS_PER_ROUND = 100
 NEGLIGIBLE_W = 1e-3
 # A row left out of the optimisation may be broken by this much of its most effective limit; the answer is pulled inside afterwards.
 BROKEN_W = 1e-3
+# Rows that use less than this share of their room are not remembered.
+NEARLY_BINDING = 0.9
 # Curvature that makes the largest volume unique: of equally large ones the more even.
 TIE_BREAK = 1e-5
 
@@ -44,7 +46,7 @@ def allocate(
 ) -> FloatArray | None:
     """Share out: the x of `rule` under rows @ x <= rhs, or None where even the floors break a row.
 
-    `active` (rows,) remembers which rows have ever been broken; passing the same array again for similar rows saves solving anew.
+    `active` (rows,) remembers which rows nearly bound; passing the same array again for similar rows saves solving anew.
     """
     if np.any(rows @ demand.floor_w > rhs):
         return None
@@ -65,6 +67,7 @@ def allocate(
             break
         chosen[worst] = True
         x = _solve(rule, demand, rows[chosen], rhs[chosen], free)
+    chosen &= rows @ (x - demand.floor_w) >= NEARLY_BINDING * (rhs - rows @ demand.floor_w)
     return _pull_inside(demand, rows, rhs, x)
 
 

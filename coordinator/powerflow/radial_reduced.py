@@ -3,7 +3,7 @@
 Everything between the connections is linear, so the fixed point of the sweep is the small dense one V = W + Z I(V) over the points, with W
 the voltages without load and Z minus the transfer impedances; all other voltages and currents follow from the point currents. The matrices
 come from the sweep itself, so both agree to rounding. Dense matrices pay for up to some hundreds of points: a batch costs one
-(points x points) product per iteration, and the exact Jacobian costs one factorisation instead of two power flows per connection.
+(points x points) product per iteration, and exact slopes come from the adjoint of the same fixed point instead of two power flows per connection.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coordinator.powerflow.radial import COLLAPSE_PU, MAX_ITERATIONS, BoolArray, ComplexArray, FloatArray, RadialFeeder
+from coordinator.powerflow.radial import COLLAPSE_PU, MAX_ITERATIONS, BoolArray, ComplexArray, RadialFeeder
 
 TOLERANCE = 1e-11
+SLOPE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +54,25 @@ class ReducedFeeder:
         current[:, ~converged] = np.nan
         return PointState(voltage_v=voltage, current_a=current, converged=converged)
 
-    def current_jacobian(self, voltage_v: ComplexArray, current_a: ComplexArray, per_w: ComplexArray) -> ComplexArray:
-        """Exact derivative of the point currents of one snapshot.
+    def pull_back(
+        self, voltage_v: ComplexArray, current_a: ComplexArray, weights: ComplexArray, *, tolerance: float = SLOPE_TOLERANCE
+    ) -> ComplexArray:
+        """Turn functionals of the point currents into functionals of the point powers, exactly, many states at once.
 
-        `per_w` (P, movers) says how much complex power each point draws more when a mover draws one watt more. From
-        I = conj(S / V) follows dI + M conj(dI) = conj(dS / V), M = diag(I / conj(V)) conj(Z); the conjugate is eliminated once.
+        Row k speaks of the state with point voltages `voltage_v[k]` and currents `current_a[k]` (all (rows, P)); the result g satisfies
+        d Re(weights . I) = Re(g . conj(dS)). From I = conj(S / V) follows dI + M conj(dI) = conj(dS / V), M = diag(I / conj(V)) conj(Z), whose
+        adjoint y = weights - conj(y M) contracts as fast as the power flow itself; since Z is common, one product serves every state.
         """
-        coupling = (current_a / np.conj(voltage_v))[:, None] * np.conj(self.point_map)
-        direct = np.conj(per_w / voltage_v[:, None])
-        system = np.eye(voltage_v.size) - coupling @ np.conj(coupling)
-        return np.asarray(np.linalg.solve(system, direct - coupling @ np.conj(direct)))
+        damping = current_a / np.conj(voltage_v)
+        spread = np.conj(self.point_map)
+        y = weights
+        for _ in range(MAX_ITERATIONS):
+            following = weights - np.conj((y * damping) @ spread)
+            change = np.max(np.abs(following - y), initial=0.0)
+            y = following
+            if change <= tolerance * np.max(np.abs(y), initial=0.0):
+                break
+        return np.asarray(y / np.conj(voltage_v))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +100,3 @@ def reduce_feeder(feeder: RadialFeeder) -> ReducedFeeder:
         point_map=np.ascontiguousarray(voltage_map.reshape(flat, points)[feeder.points.slot]),
         point_no_load_v=no_load_v.reshape(flat)[feeder.points.slot],
     )
-
-
-def magnitude_slope(value: ComplexArray, change: ComplexArray) -> FloatArray:
-    """Derivative of |value| (rows,) when it changes by `change` (rows, movers); zero where the value itself is zero."""
-    magnitude = np.abs(value)
-    direction = np.divide(np.conj(value), magnitude, out=np.zeros_like(value), where=magnitude > 0.0)
-    return np.asarray((direction[:, None] * change).real)
