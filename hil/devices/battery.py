@@ -54,6 +54,7 @@ class BatteryInverter(Inverter):
         discharge_efficiency_frac: float = ONE_WAY_EFFICIENCY,
         self_consumption: bool = False,
         legacy: bool = False,
+        rated_w: float | None = None,
         unit: int = 1,
         phases: int = 1,
         lag_s: float = BATTERY_LAG_S,
@@ -71,11 +72,12 @@ class BatteryInverter(Inverter):
         self.charge_efficiency_frac = charge_efficiency_frac
         self.discharge_efficiency_frac = discharge_efficiency_frac
         self.self_consumption = self_consumption
-        rated_w = max(max_charge_w, max_discharge_w)
+        rated_w = max(max_charge_w, max_discharge_w) if rated_w is None else rated_w
         rearm = options.rearm_on_any_write
         self.limit = GenerationLimit(step_frac=options.setpoint_step_frac, rearm_on_any_write=rearm)
         self.setpoint = PowerSetpoint(max_w=rated_w, rearm_on_any_write=rearm)
         self.rates = RateWindow(charge_w=max_charge_w, discharge_w=max_discharge_w, rearm_on_any_write=rearm)
+        self.store_dc_w = 0.0
         self._legacy = legacy
         self._lag = Lag(lag_s, rate_per_s=ramp_w_per_s)
         super().__init__(name, unit=unit, phases=phases, quirks=options, rated_w=rated_w)
@@ -122,31 +124,38 @@ class BatteryInverter(Inverter):
             self.rates.impose(share)
 
     def _step(self, end_s: float, dt_s: float, inputs: Inputs) -> None:
+        self._tick(end_s)
+        if not self.connected:
+            self._lag.value = self.power_w = self.dc_power_w = self.store_dc_w = 0.0
+            return
+        target_w = self._own_target_w(inputs)
+        if self.obeys and self.setpoint.output_w.enabled:
+            target_w = -self.setpoint.output_w.effective(end_s)
+        elif self.obeys:
+            target_w = self.rates.narrowed_w(target_w)
+        most_discharge_w = min(self.max_discharge_w, self.max_w * self.limit.effective_frac(end_s))
+        self.power_w = self._move_store(min(max(target_w, -most_discharge_w), self.max_charge_w), dt_s)
+        self.dc_power_w = self.store_dc_w
+
+    def _tick(self, end_s: float) -> None:
         self.limit.tick(end_s)
         self.setpoint.tick(end_s)
         self.rates.tick(end_s)
-        lag = self._lag
-        if not self.connected:
-            lag.value = self.power_w = self.dc_power_w = 0.0
-            return
-        target_w = self._target_w(end_s, inputs)
-        most_discharge_w = min(self.max_discharge_w, self.max_w * self.limit.effective_frac(end_s))
-        power_w = lag.step(min(max(target_w, -most_discharge_w), self.max_charge_w), dt_s)
-        power_w = lag.value = self._within_store(power_w, dt_s)
-        if power_w > 0.0:
-            self.dc_power_w = -power_w * self.charge_efficiency_frac
-        else:
-            self.dc_power_w = -power_w / self.discharge_efficiency_frac
-        self.energy_wh -= self.dc_power_w * dt_s / 3600.0
-        self.power_w = power_w
 
-    def _target_w(self, end_s: float, inputs: Inputs) -> float:
-        own_w = self.power_w - inputs.net_import_w if self.self_consumption else 0.0
-        if not self.obeys:
-            return own_w
-        if self.setpoint.output_w.enabled:
-            return -self.setpoint.output_w.effective(end_s)
-        return self.rates.narrowed_w(own_w)
+    def _own_target_w(self, inputs: Inputs) -> float:
+        """What the inverter does without a command."""
+        return self.power_w - inputs.net_import_w if self.self_consumption else 0.0
+
+    def _move_store(self, target_w: float, dt_s: float) -> float:
+        """Approach a battery power for one step, as far as the energy in the store allows; returns the power reached."""
+        lag = self._lag
+        power_w = lag.value = self._within_store(lag.step(target_w, dt_s), dt_s)
+        if power_w > 0.0:
+            self.store_dc_w = -power_w * self.charge_efficiency_frac
+        else:
+            self.store_dc_w = -power_w / self.discharge_efficiency_frac
+        self.energy_wh -= self.store_dc_w * dt_s / 3600.0
+        return power_w
 
     def _within_store(self, power_w: float, dt_s: float) -> float:
         """The power that the energy in the store allows during this step."""
@@ -171,7 +180,7 @@ class BatteryInverter(Inverter):
             1: lambda: self._common_block("simulated battery inverter"),
             120: lambda: nameplate_block(self, der_type=82, capacity_wh=self.capacity_wh),
             121: lambda: settings_block(self),
-            122: lambda: status_block(self, storage=True),
+            122: lambda: status_block(self, available_w=None),
             123: lambda: controls_block(self, self.limit),
             124: self._storage_block,
             701: self._der_ac_block,
@@ -196,13 +205,15 @@ class BatteryInverter(Inverter):
             }
 
         def take(written: Mapping[str, float]) -> None:
+            if written.get("InOutWRte_WinTms", 0) != 0 or written.get("InOutWRte_RmpTms", 0) != 0:
+                raise ModbusRefusal(ILLEGAL_VALUE)
             self._take_reserve(written.get("MinRsvPct"))
             self.rates.take(written, self.now_s)
             self.count_writes("124", tuple(written))
 
         fixed: dict[str, Value] = {"WChaMax_SF": scale_for(self.max_charge_w, raw="uint16"), "WChaDisChaGra_SF": 0}
         fixed |= {"MinRsvPct_SF": -2, "ChaState_SF": -2, "InBatV_SF": -1, "InOutWRte_SF": -2}
-        fixed |= {"WChaGra": 100.0, "WDisChaGra": 100.0, "ChaGriSet": 1}
+        fixed |= {"WChaGra": 100.0, "WDisChaGra": 100.0, "ChaGriSet": 1, "InOutWRte_WinTms": 0, "InOutWRte_RmpTms": 0}
         return SunSpecBlock(124, fixed, live=values, commands=take)
 
     def _capacity_block(self) -> SunSpecBlock:
@@ -215,7 +226,7 @@ class BatteryInverter(Inverter):
 
     def _dc_ports_block(self) -> SunSpecBlock:
         def values() -> Mapping[str, Value]:
-            power_w, current_a = self.dc_power_w, self.dc_power_w / DC_VOLTAGE_V
+            power_w, current_a = self.store_dc_w, self.store_dc_w / DC_VOLTAGE_V
             return {"DCA": current_a, "DCW": power_w, "1.DCA": current_a, "1.DCV": DC_VOLTAGE_V, "1.DCW": power_w}
 
         fixed: dict[str, Value] = {"DCA_SF": -2, "DCV_SF": -1, "DCW_SF": scale_for(1.1 * self.rated_w), "PrtAlrms": 0}
@@ -242,8 +253,8 @@ class BatteryInverter(Inverter):
             "Hb": int(self.now_s) % HEARTBEAT_PERIOD,
             "State": 3 if self.connected else 1,
             "V": DC_VOLTAGE_V,
-            "A": self.dc_power_w / DC_VOLTAGE_V,
-            "W": self.dc_power_w,
+            "A": self.store_dc_w / DC_VOLTAGE_V,
+            "W": self.store_dc_w,
             "SetOp": 1 if self.connect_requested else 2,
         }
 

@@ -137,7 +137,7 @@ class PvInverter(Inverter):
             1: lambda: self._common_block("simulated PV inverter"),
             120: lambda: nameplate_block(self, der_type=4),
             121: lambda: settings_block(self),
-            122: lambda: status_block(self),
+            122: lambda: status_block(self, available_w=lambda: self.available_w),
             123: lambda: controls_block(self, self.limit),
             160: self._mppt_block,
             701: self._der_ac_block,

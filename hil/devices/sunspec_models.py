@@ -3,7 +3,7 @@
 Every function builds the block of one model over one inverter; values are read from the inverter when the block is encoded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hil.devices.limits import GenerationLimit, PowerSetpoint
 from hil.devices.registers import ILLEGAL_VALUE, ModbusRefusal
@@ -43,13 +43,16 @@ def settings_block(device: Inverter) -> SunSpecBlock:
     )
 
 
-def status_block(device: Inverter, *, storage: bool = False) -> SunSpecBlock:
-    """Model 122: what is connected and operating, and the energy delivered."""
+def status_block(device: Inverter, *, available_w: Callable[[], float] | None) -> SunSpecBlock:
+    """Model 122: what is connected and operating, the energy delivered, and what the sun offers; `available_w` is None for a store."""
+    storage = available_w is None
 
     def values() -> Mapping[str, Value]:
         connected = device.connected
         operating = 0b111 if connected and device.power_w != 0.0 else 0b011 if connected else 0
+        available = {} if available_w is None else {"WAval": available_w()}
         return {
+            **available,
             "PVConn": 0 if storage else operating,
             "StorConn": operating if storage else 0,
             "ECPConn": int(connected),
@@ -57,17 +60,18 @@ def status_block(device: Inverter, *, storage: bool = False) -> SunSpecBlock:
             "StActCtl": 1 if device.throttled_frac() is not None else 0,
         }
 
-    return SunSpecBlock(122, {}, live=values)
+    return SunSpecBlock(122, {"WAval_SF": scale_for(1.5 * device.rated_w, raw="uint16")}, live=values)
 
 
 def controls_block(device: Inverter, limit: GenerationLimit) -> SunSpecBlock:
-    """Model 123; the inverter runs at unity power factor and refuses any other with exception 3."""
+    """Model 123; the inverter runs at unity power factor, acts at once, and refuses to do otherwise with exception 3."""
 
     def values() -> Mapping[str, Value]:
         return {"Conn": int(device.connect_requested), **limit.controls_values()}
 
     def take(written: Mapping[str, float]) -> None:
-        if written.get("OutPFSet", 1.0) != 1.0 or written.get("VArPct_Ena", 0) != 0 or written.get("Conn", 1) not in (0, 1):
+        power_factor, window_s = written.get("OutPFSet", 1.0), written.get("WMaxLimPct_WinTms", 0)
+        if power_factor != 1.0 or window_s != 0 or written.get("VArPct_Ena", 0) != 0 or written.get("Conn", 1) not in (0, 1):
             raise ModbusRefusal(ILLEGAL_VALUE)
         limit.take_controls(written, device.now_s)
         if "Conn" in written:
@@ -75,7 +79,7 @@ def controls_block(device: Inverter, limit: GenerationLimit) -> SunSpecBlock:
         device.count_writes("123", tuple(written))
 
     fixed: dict[str, Value] = {"WMaxLimPct_SF": -2, "OutPFSet_SF": -2, "VArPct_SF": 0}
-    fixed |= {"OutPFSet": 1.0, "OutPFSet_Ena": 0, "VArPct_Ena": 0}
+    fixed |= {"WMaxLimPct_WinTms": 0, "OutPFSet": 1.0, "OutPFSet_Ena": 0, "VArPct_Ena": 0}
     return SunSpecBlock(123, fixed, live=values, commands=take)
 
 

@@ -12,6 +12,7 @@ from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 
 from hil.devices.battery import BatteryInverter
 from hil.devices.device import Inputs, SimulatedDevice
+from hil.devices.hybrid import HybridInverter
 from hil.devices.meter import Meter
 from hil.devices.pv import PvInverter
 from hil.devices.quirks import Quirks
@@ -28,6 +29,11 @@ def pv(**options: Any) -> PvInverter:
 def battery(**options: Any) -> BatteryInverter:
     ratings = {"capacity_wh": 10_000.0, "max_charge_w": 4000.0, "max_discharge_w": 5000.0}
     return BatteryInverter("battery", **{**ratings, **options})
+
+
+def hybrid(**options: Any) -> HybridInverter:
+    ratings = {"rated_w": 6000.0, "pv_rated_w": 8000.0, "capacity_wh": 10_000.0, "max_charge_w": 4000.0, "max_discharge_w": 5000.0}
+    return HybridInverter("hybrid", **{**ratings, **options})
 
 
 def meter(**options: Any) -> Meter:
@@ -47,6 +53,8 @@ DEVICES: dict[str, Callable[[], SimulatedDevice]] = {
     "large pv": lambda: pv(rated_w=250_000.0, phases=3, quirks=Quirks(models=(1, 103, 120, 121, 123, 160, 701, 702))),
     "battery as DER": battery,
     "battery with model 124": lambda: battery(legacy=True),
+    "hybrid as DER": lambda: hybrid(phases=3),
+    "hybrid with model 124": lambda: hybrid(legacy=True, quirks=Quirks(float_models=True)),
     "meter with one phase": meter,
     "meter with three phases": lambda: meter(phases=3),
     "meter with float models": lambda: meter(phases=3, quirks=Quirks(float_models=True)),

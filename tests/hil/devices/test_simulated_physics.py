@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_bench import address_of, battery, meter, pv, run
+from simulated_bench import address_of, battery, hybrid, meter, pv, run
 
 from hil.devices.control import Lag
 from hil.devices.device import Inputs, SimulatedDevice
@@ -324,6 +324,47 @@ def test_a_reserve_keeps_the_battery_from_discharging() -> None:
     run(device, 60.0, Inputs())
     assert device.power_w == 0.0
     assert device.charge_state() == 6
+
+
+def test_a_hybrid_inverter_puts_into_the_battery_what_its_output_setpoint_leaves() -> None:
+    device = hybrid()
+    write(device, 704, "WSet", *_words(1000))
+    write(device, 704, "WSetEna", 1)
+    run(device, 30.0, Inputs(available_w=3000.0))
+    assert device.power_w == pytest.approx(-1000.0)
+    assert device.battery_power_w == pytest.approx(2000.0)
+    run(device, 30.0, Inputs(available_w=200.0))
+    assert device.power_w == pytest.approx(-1000.0)
+    assert device.battery_power_w == pytest.approx(-800.0)
+
+
+def test_a_hybrid_inverter_with_a_full_battery_curtails_what_exceeds_its_limit() -> None:
+    device = hybrid(soc_frac=1.0)
+    write(device, 704, "WMaxLimPct", 5000)
+    write(device, 704, "WMaxLimPctEna", 1)
+    run(device, 30.0, Inputs(available_w=7000.0))
+    assert device.power_w == pytest.approx(-3000.0)
+    assert device.throttled_frac() == pytest.approx(4 / 7)
+    write(device, 704, "WMaxLimPctEna", 0)
+    run(device, 30.0, Inputs(available_w=7000.0))
+    assert device.power_w == pytest.approx(-6000.0), "the rating of the inverter"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    soc=st.floats(0.0, 1.0),
+    steps=st.lists(st.tuples(st.floats(-9000.0, 9000.0), st.floats(0.0, 9000.0), st.integers(0, 100)), min_size=1, max_size=12),
+)
+def test_a_hybrid_inverter_balances_its_powers_and_keeps_its_limit(soc: float, steps: list[tuple[float, float, int]]) -> None:
+    device = hybrid(soc_frac=soc, soc_min_frac=0.0, lag_s=0.0)
+    for output_w, available_w, percent in steps:
+        device.setpoint.impose(output_w)
+        device.limit.impose(percent / 100.0)
+        device.advance(device.now_s, 10.0, Inputs(available_w=available_w))
+        assert device.power_w == pytest.approx(device.battery_power_w - device.pv_w, abs=1e-6)
+        assert -device.power_w <= 60.0 * percent + 1e-6
+        assert 0.0 <= device.pv_w <= min(available_w, 8000.0) + 1e-9
+        assert -1e-6 <= device.energy_wh <= 10_000.0 + 1e-6
 
 
 def test_a_meter_adds_the_phases_before_it_counts() -> None:

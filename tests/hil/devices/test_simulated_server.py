@@ -11,6 +11,7 @@ from sunspec2.modbus.client import SunSpecModbusClientDeviceRTU
 
 from hil.devices.faults import Fault, FaultKind, FaultPlan
 from hil.devices.quirks import Quirks
+from hil.devices.registers import ModbusRefusal
 from hil.devices.rtu import RtuConnection, SerialLineServer, crc16
 from hil.devices.server import DeviceServer, Endpoint, ServerError
 
@@ -98,6 +99,16 @@ async def test_a_read_past_the_end_of_the_map_is_refused_with_exception_2() -> N
         assert (await client.receive())[2] == b"\x83\x02"
         assert (await client.receive())[2] == b"\x83\x02"
         await client.close()
+
+
+def test_some_inverters_refuse_to_read_across_models_and_some_read_zeros_past_their_end() -> None:
+    strict, lax = pv(quirks=Quirks(whole_models=True)), pv(quirks=Quirks(zeros_past_end=True))
+    inside = address_of(strict, 101, "A")
+    assert strict.read_registers(1, inside, 50)
+    with pytest.raises(ModbusRefusal):
+        strict.read_registers(1, inside, 51)
+    ((_, end),) = lax.registers.extent()
+    assert lax.read_registers(1, end - 2, 4) == (0xFFFF, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
