@@ -52,6 +52,11 @@ class VendorPoint(msgspec.Struct, frozen=True, kw_only=True):
         return math.nan if self.missing is None and self.type.startswith("float") else self.missing
 
     @property
+    def is_wide_number(self) -> bool:
+        """Whether the point is a number of more than one register."""
+        return self.width > 1 and self.type not in ("string", "reserved")
+
+    @property
     def code(self) -> str:
         """The `struct` format of the raw value."""
         return f"{2 * self.registers}s" if self.type in ("string", "reserved") else CODES[self.type][0]
@@ -81,23 +86,20 @@ class VendorBlock:
         self._live = live
         self._commands = commands
         self._low_word_first = low_word_first
+        self._struct = struct.Struct(">" + "".join(point.code for point in points))
+        self._swapped = [
+            (2 * (point.address - self.base), 2 * (point.address - self.base + point.width))
+            for point in points
+            if low_word_first and point.is_wide_number
+        ]
 
     def encode(self, image: bytearray, offset: int, *, blank: bool) -> None:
         """Write every point into the image."""
         values = self._live()
-        for point in self._points:
-            first = offset + 2 * (point.address - self.base)
-            if point.type == "reserved":
-                continue
-            raw: float | bytes
-            if point.type == "string":
-                raw = str(values[point.name]).encode("ascii")
-            elif blank and point.absent is not None and not point.writable:
-                raw = point.absent
-            else:
-                raw = _raw(point, float(values[point.name]))
-            data = struct.pack(">" + point.code, raw)
-            image[first : first + len(data)] = self._ordered(data, point)
+        raw = [_raw(point, values, blank=blank) for point in self._points]
+        self._struct.pack_into(image, offset, *raw)
+        for first, last in self._swapped:
+            image[offset + first : offset + last] = _words_reversed(bytes(image[offset + first : offset + last]))
 
     def write(self, first: int, data: bytes, image: bytearray, offset: int) -> None:
         """Take a write of whole points, all of them writable."""
@@ -110,15 +112,11 @@ class VendorBlock:
             if not point.writable or point.address < address or point.address + point.width > end:
                 raise ModbusRefusal(ILLEGAL_ADDRESS)
             start = 2 * (point.address - address)
-            part = self._ordered(data[start : start + 2 * point.width], point)
+            part = data[start : start + 2 * point.width]
+            if self._low_word_first and point.is_wide_number:
+                part = _words_reversed(part)
             values[point.name] = struct.unpack(">" + point.code, part)[0] / point.factor
         self._commands(values)
-
-    def _ordered(self, data: bytes, point: VendorPoint) -> bytes:
-        if not self._low_word_first or point.width == 1 or point.type == "string":
-            return data
-        words = [data[index : index + 2] for index in range(0, len(data), 2)]
-        return b"".join(reversed(words))
 
 
 def vendor_segments(
@@ -149,8 +147,21 @@ def vendor_segments(
     return segments
 
 
-def _raw(point: VendorPoint, value: float) -> int | float:
-    if point.type.startswith("float"):
-        return value * point.factor
-    low, high = BOUNDS[point.type]
-    return min(max(round(value * point.factor), low), high)
+def _raw(point: VendorPoint, values: Mapping[str, float | str], *, blank: bool) -> int | float | bytes:
+    kind = point.type
+    if kind == "reserved":
+        return b""
+    value = values[point.name]
+    if kind == "string":
+        return str(value).encode("ascii")
+    if blank and not point.writable and point.absent is not None:
+        return point.absent
+    number = value * point.factor  # type: ignore[operator]
+    if kind in ("float32", "float64"):
+        return number
+    low, high = BOUNDS[kind]
+    return min(max(round(number), low), high)
+
+
+def _words_reversed(data: bytes) -> bytes:
+    return b"".join(data[index : index + 2] for index in range(len(data) - 2, -1, -2))
