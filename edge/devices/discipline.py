@@ -74,7 +74,10 @@ class WriteLedger:
         for segment in segments:
             if not self._holds(segment):
                 due.append(segment)
-            elif refresh_after_s is not None and segment.repeats:
+                continue
+            if self._refused:
+                self._refused.difference_update(range(segment.address, segment.end))
+            if refresh_after_s is not None and segment.repeats:
                 written_s = self._refreshed_s.get(segment.address)
                 if written_s is None or now_s - written_s >= refresh_after_s or now_s < written_s:
                     due.append(segment)

@@ -86,6 +86,7 @@ class RegisterDevice:
         self._numbers: Numbers = {}
         self._slow_due_s = self._rare_due_s = self._rewrite_s = float("-inf")
         self._evidence_s = self._slow_read_s = float("-inf")
+        self._evidence_wait_s = self._pace.readback_s
         self._wanted: Wanted | None = None
         self._budget = WriteBudget(self._pace.writes_per_day)
         self._wearing_budget = WriteBudget(self._pace.wearing_writes_per_day)
@@ -220,17 +221,24 @@ class RegisterDevice:
         return trouble
 
     async def _look_again(self, device_map: DeviceMap, reading: Reading, now_s: float) -> bool:
-        """Read the setpoint registers at once when the measured power breaks the limit that the device is believed to hold."""
+        """Read the setpoint registers at once when the measured power breaks the limit that the device is believed to hold.
+
+        A device may have a reason (a full battery does not charge), so looks that find the setpoint in place become rarer.
+        """
         wanted = self._wanted
         if wanted is None or wanted.effective_w is None or not device_map.slow:
             return False
-        if now_s == self._slow_read_s or now_s < self._evidence_s + self._pace.readback_s:
+        if now_s == self._slow_read_s or now_s < self._evidence_s + self._evidence_wait_s:
             return False
-        tolerance_w = max(LIMIT_TOLERANCE_W, LIMIT_TOLERANCE_FRAC * (reading.rated_w or 0.0))
+        rated_w = 0.0 if reading.rated_w is None else reading.rated_w
+        tolerance_w = max(LIMIT_TOLERANCE_W, LIMIT_TOLERANCE_FRAC * rated_w)
         if not breaks(self.kind, reading.power_w, wanted.effective_w, tolerance_w):
+            self._evidence_wait_s = self._pace.readback_s
             return False
         self._evidence_s = now_s
         await self._take_all(device_map.slow)
+        if not self._alarms:
+            self._evidence_wait_s = min(2 * self._evidence_wait_s, max(self._pace.slow_s, self._pace.readback_s))
         return True
 
     async def _write(self, wanted: Wanted, now_s: float) -> WriteOutcome:

@@ -167,7 +167,7 @@ class Endpoint:
         self._session: _Session | None = None
         self._unreachable = _Silence()
         self._silent_units: dict[int, _Silence] = {}
-        self._free_at_s = 0.0
+        self._free_at_s: float | None = None
         self._timeouts = 0
 
     async def transact(self, request: ModbusPDU) -> ModbusPDU:
@@ -204,8 +204,8 @@ class Endpoint:
         session = self._session
         if session is None or session.transport is None:
             session = await self._connect()
-        if self._free_at_s:
-            await self._wait_for_silence()
+        if self._free_at_s is not None:
+            await self._wait_for_silence(self._free_at_s)
         try:
             answer = await session.ask(request, self._options.timeout_s)
         except TimeoutError:
@@ -223,7 +223,7 @@ class Endpoint:
             self._drop()
             raise DeviceGarbage(f"{self._describe(request)}: {error}") from error
         self._timeouts = 0
-        if self._options.gap_s:
+        if self._options.gap_s > 0:
             self._free_at_s = self._loop_s() + self._options.gap_s
         if answer.function_code & 0x7F != request.function_code:
             self._drop()
@@ -245,11 +245,11 @@ class Endpoint:
         self.connections += 1
         return session
 
-    async def _wait_for_silence(self) -> None:
-        wait_s = self._free_at_s - self._loop_s()
+    async def _wait_for_silence(self, until_s: float) -> None:
+        wait_s = until_s - self._loop_s()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        self._free_at_s = 0.0
+        self._free_at_s = None
 
     def _drop(self) -> None:
         if self._session is not None:

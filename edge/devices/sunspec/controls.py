@@ -200,14 +200,14 @@ def power_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
         if scale_power is None or (not watts and maximum_w is None):
             return Wanted(segments=(), effective_w=None, detail="the rating or the scale factor of the setpoint is not known")
         multiplier, divisor = SCALES[scale_power]
-        step_w = multiplier / divisor if watts else multiplier / divisor * (maximum_w or 0.0) / 100.0
+        step_w = multiplier / divisor if watts else multiplier / divisor * _or_zero(maximum_w) / 100.0
         pv_w = sum(numbers.get(port) or 0.0 for port in pv_ports)
         into = 0.0 if setpoint.power_w is None else _towards_zero(setpoint.power_w - pv_w, step_w)
         timer_s = setpoint.revert_after_s
         raw = {"WSetEna": 0.0 if setpoint.power_w is None else 1.0, "WSetMod": 1.0 if watts else 0.0, value: -into, **kept}
         if can_revert:
             chosen = timer_s is not None and setpoint.revert_power_w is not None
-            raw[revert] = -_towards_zero(setpoint.revert_power_w or 0.0, step_w)
+            raw[revert] = -_towards_zero(_or_zero(setpoint.revert_power_w), step_w)
             raw["WSetEnaRvrt"] = 1.0 if chosen else 0.0
             raw["WSetRvrtTms"] = 0.0 if timer_s is None else max(1.0, round(timer_s))
         return Wanted(
@@ -244,7 +244,7 @@ def power_124(survey: Survey, max_charge_w: float | None, max_discharge_w: float
         if charge_w is None or discharge_w is None or scale_power is None:
             return Wanted(segments=(), effective_w=None, detail="the charging rate or its scale factor is not known")
         power_w, timer_s = setpoint.power_w, setpoint.revert_after_s
-        in_rate, out_rate, effective_w = _window(power_w or 0.0, charge_w, discharge_w, _percent(scale_power))
+        in_rate, out_rate, effective_w = _window(_or_zero(power_w), charge_w, discharge_w, _percent(scale_power))
         raw = {
             "StorCtl_Mod": 0.0 if power_w is None else 3.0,
             "OutWRte": out_rate,
@@ -309,6 +309,10 @@ def _percent(scale_power: int) -> float:
     """The fraction that one count of a percent register stands for."""
     multiplier, divisor = SCALES[scale_power]
     return multiplier / divisor / 100.0
+
+
+def _or_zero(quantity: float | None) -> float:
+    return 0.0 if quantity is None else quantity
 
 
 def _towards_zero(power_w: float, step_w: float) -> float:
