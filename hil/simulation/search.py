@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import permutations
 from typing import Final
@@ -172,6 +173,6 @@ def _two_leaders(said: frozenset[Said]) -> Iterator[str]:
             yield f"term {term} has two leaders"
 
 
-def _fast_signatures():  # type: ignore[no-untyped-def]
+def _fast_signatures() -> AbstractContextManager[object]:
     """Sign each of the few different votes once."""
     return patch.object(rules, "sign_vote", lru_cache(maxsize=4096)(rules.sign_vote))
