@@ -115,6 +115,8 @@ class SimulatedDevice(ABC):
             self._follow_faults(end_s)
         if state.active:
             self._periodic_faults(end_s)
+        if len(inputs.voltage_v) != self.phases:
+            raise HilError(f"{self.name}: expected {self.phases} phase voltages, got {len(inputs.voltage_v)}")
         self.voltage_v = inputs.voltage_v
         self.frequency_hz = inputs.frequency_hz
         self._step(end_s, dt_s, inputs)

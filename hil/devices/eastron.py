@@ -11,6 +11,7 @@ from hil.devices.device import Inputs, SimulatedDevice
 from hil.devices.quirks import Quirks
 from hil.devices.registers import ILLEGAL_VALUE, ModbusRefusal, RegisterMap
 from hil.devices.vendor import Numbers, VendorPoint, reserved, vendor_segments
+from hil.errors import HilError
 
 MOST_PARAMETERS = 40
 THREE_PHASE_FOUR_WIRE = 3.0
@@ -39,6 +40,8 @@ class EastronSdm630(SimulatedDevice):
         """A meter cannot be commanded."""
 
     def _step(self, end_s: float, dt_s: float, inputs: Inputs) -> None:
+        if len(inputs.phase_power_w) != self.phases:
+            raise HilError(f"{self.name}: expected {self.phases} phase powers, got {len(inputs.phase_power_w)}")
         self.phase_power_w = inputs.phase_power_w
         self.power_w = sum(inputs.phase_power_w)
 

@@ -10,6 +10,7 @@ from hil.devices.device import Inputs
 from hil.devices.quirks import Quirks
 from hil.devices.sunspec import SunSpecBlock, Value
 from hil.devices.sunspec_device import PHASE_LETTERS, SunSpecDevice, scale_for
+from hil.errors import HilError
 
 
 class Meter(SunSpecDevice):
@@ -31,6 +32,8 @@ class Meter(SunSpecDevice):
         """A meter cannot be commanded."""
 
     def _step(self, end_s: float, dt_s: float, inputs: Inputs) -> None:
+        if len(inputs.phase_power_w) != self.phases:
+            raise HilError(f"{self.name}: expected {self.phases} phase powers, got {len(inputs.phase_power_w)}")
         self.phase_power_w = inputs.phase_power_w
         self.power_w = sum(inputs.phase_power_w)
 
