@@ -41,12 +41,15 @@ class ServedDevice(msgspec.Struct, frozen=True, kw_only=True):
     map: str
 
 
-def add_devices_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the `devices` command."""
-    parser = subparsers.add_parser(
-        "devices",
-        help="serve simulated devices alone, for any controller",
-        description="Serve houses of simulated devices on Modbus ports until Ctrl-C.",
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `commonwatt-hil devices`; returns the exit status."""
+    return run_devices(devices_parser().parse_args(argv))
+
+
+def devices_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(
+        prog="commonwatt-hil devices", description="Serve houses of simulated devices on Modbus ports until Ctrl-C."
     )
     parser.add_argument("--houses", type=int, default=1, help="how many houses (default 1)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
@@ -67,6 +70,7 @@ def add_devices_parser(subparsers: "argparse._SubParsersAction[argparse.Argument
     parser.add_argument("--speed", type=float, default=1.0, help="how fast the day passes (default 1)")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop by itself after this wall time")
     parser.add_argument("--json", action="store_true", help="print the endpoints as one JSON document")
+    return parser
 
 
 def run_devices(args: argparse.Namespace) -> int:

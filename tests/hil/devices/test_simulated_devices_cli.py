@@ -8,15 +8,13 @@ import sys
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from hil.devices.cli import add_devices_parser, run_devices, time_of_day_s
+from hil.devices.cli import devices_parser, run_devices, time_of_day_s
 from hil.devices.environment import load_w, sun_frac, vehicle_plugged
 from hil.errors import HilError
 
 
 def arguments(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_devices_parser(parser.add_subparsers())
-    return parser.parse_args(["devices", *words])
+    return devices_parser().parse_args(words)
 
 
 def test_the_table_names_every_device(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,14 +55,8 @@ def test_a_wrong_argument_is_one_line_and_exit_2(words: list[str], reason: str, 
 
 def test_served_devices_live_until_they_are_told_to_stop() -> None:
     """The command as a process of its own, watched by a client that is not ours, ended by SIGTERM."""
-    program = (
-        "import argparse, sys\n"
-        "from hil.devices.cli import add_devices_parser, run_devices\n"
-        "parser = argparse.ArgumentParser()\n"
-        "add_devices_parser(parser.add_subparsers())\n"
-        "sys.exit(run_devices(parser.parse_args(sys.argv[1:])))\n"
-    )
-    command = [sys.executable, "-c", program, "devices", "--port", "0", "--shared-port", "--json", "--speed", "60"]
+    program = "import sys; from hil.devices.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "--port", "0", "--shared-port", "--json", "--speed", "60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
