@@ -1,0 +1,107 @@
+"""`commonwatt-coordinator`: run the service, or ask the same code one question.
+
+Results go to stdout (`--json`: exactly one JSON document), progress and logs to stderr. Exit 0: done, or yes; 1: the answer is no
+(findings, a broken limit, no envelope); 2: usage or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from coordinator.errors import CoordinatorError, PowerFlowError
+from protocols.errors import ProtocolError
+
+NETWORK_HELP = "built-in case (ieee33, ieee69), folder of CSV tables, or .m (MATPOWER), .dss (OpenDSS), .json (pandapower) file"
+RULES = ("equal", "proportional-fair", "least-curtailment", "max-volume")
+CLASSES = ("robust", "coincident")
+EXIT_NO, EXIT_USAGE = 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    # The matrices here are small: more threads for linear algebra only wait for each other. Must precede the first import of numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    arguments = _parser().parse_args(argv)
+    level = logging.DEBUG if arguments.verbose else logging.INFO
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from coordinator import commands
+
+    try:
+        return int(getattr(commands, arguments.command)(arguments))
+    except (CoordinatorError, ProtocolError) as error:
+        sys.stderr.write(f"commonwatt-coordinator: {error}\n")
+        return EXIT_NO if isinstance(error, PowerFlowError) else EXIT_USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="commonwatt-coordinator", description="The operator's side of a feeder.")
+    parser.add_argument("--verbose", action="store_true", help="log what happens in detail, on stderr")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the service: collect telemetry, publish rolling verified envelopes")
+    run.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
+    run.add_argument("--step-s", type=_positive, default=1.0, help="seconds between two steps (default 1)")
+    run.set_defaults(command="run")
+
+    ask = commands.add_parser("envelopes", help="compute verified envelopes for one interval")
+    _network_arguments(ask)
+    ask.add_argument(
+        "--rule", choices=RULES, default="proportional-fair", help="how what the feeder can carry is shared out (default proportional-fair)"
+    )
+    ask.add_argument(
+        "--class",
+        dest="guarantee",
+        choices=CLASSES,
+        default="robust",
+        help="guarantee class: robust covers every mixture inside the box, coincident only moving together (default robust)",
+    )
+    ask.add_argument("--max-import-w", type=_magnitude, default=10e3, help="most that a connection could import (default 10000)")
+    ask.add_argument("--max-export-w", type=_magnitude, default=10e3, help="most that a connection could export (default 10000)")
+    ask.add_argument("--import-floor-w", type=_magnitude, default=0.0, help="least import that each is given (default 0)")
+    ask.add_argument("--export-floor-w", type=_magnitude, default=0.0, help="least export that each is given (default 0)")
+    ask.add_argument("--q-per-w", type=float, default=0.0, help="reactive power assumed per watt into a connection (default 0)")
+    ask.set_defaults(command="envelopes")
+
+    flow = commands.add_parser("powerflow", help="solve the AC power flow and print losses, voltages and loading")
+    _network_arguments(flow)
+    flow.add_argument("--loads", type=Path, help="CSV with columns connection,p_w,q_var (into the connection) that replace base loads")
+    flow.add_argument("--engine", choices=["pgm", "opendss"], default="pgm", help="power-grid-model (default) or OpenDSS")
+    flow.set_defaults(command="powerflow")
+
+    examine = commands.add_parser("check-network", help="print everything that is wrong with a network")
+    examine.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
+    examine.add_argument("--radial", action="store_true", help="loops are errors too")
+    examine.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    examine.set_defaults(command="check_network")
+    return parser
+
+
+def _network_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
+    parser.add_argument("--vmin-pu", type=_positive, help="lowest voltage, per unit of each bus's nominal (default: the network's)")
+    parser.add_argument("--vmax-pu", type=_positive, help="highest voltage (default: the network's)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def _magnitude(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0.0):
+        raise argparse.ArgumentTypeError(f"expected a magnitude of at least 0, got {text}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0.0):
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0, got {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
