@@ -20,20 +20,25 @@ _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
 
 
 def encode(message: AnyMessage, *, topic: str = "") -> bytes:
-    """Canonical bytes of the message. Raises `Malformed` for one that breaks its own type (NaN, a bound, a wrong length)."""
-    payload = _encoder.encode(message)
-    decode(payload, topic=topic)
-    return payload
+    """Canonical bytes of the message. Raises `Malformed` for one that breaks its own type (NaN, a bound, a wrong length).
+
+    A whole number in a field of type float is encoded as the float that it means: 1500 W leaves as 1500.0, as a receiver would say it.
+    """
+    return _encoder.encode(_decoded(_encoder.encode(message), topic))
 
 
 def decode(payload: bytes, *, topic: str = "") -> AnyMessage:
     """The message that these bytes are the canonical encoding of. Raises `Malformed`, which names field and bound."""
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise Malformed(f"payload of {len(payload)} bytes: at most {MAX_PAYLOAD_BYTES} are read", topic=topic)
-    try:
-        message = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error), topic=topic) from error
+    message = _decoded(payload, topic)
     if _encoder.encode(message) != payload:
         raise Malformed("not the canonical encoding of its content", topic=topic)
     return message
+
+
+def _decoded(payload: bytes, topic: str) -> AnyMessage:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise Malformed(f"payload of {len(payload)} bytes: at most {MAX_PAYLOAD_BYTES} are read", topic=topic)
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error), topic=topic) from error
