@@ -114,6 +114,7 @@ class EdgeAgent:
             coordinator_silent_s=control.coordinator_silent_s,
             clock_jump_s=control.clock_jump_s,
         )
+        self._status_sequencer = Sequencer(clock.now_s(), floor=self._state.sequence)
         self._said = Correspondent(
             config.identity.community,
             self.node,
@@ -121,6 +122,7 @@ class EdgeAgent:
             signer=signer,
             verifier=verifier,
             sequencer=Sequencer(clock.now_s(), floor=self._state.sequence),
+            status_sequencer=self._status_sequencer,
         )
         self._restore_windows(verifier)
         self._means = TelemetryMeans([device.kind for device in devices], min(site.import_rating_w, site.export_rating_w))
@@ -128,6 +130,7 @@ class EdgeAgent:
         self._plan = self._state.plan
         self._plan_due_s = -float("inf")
         self._background = background
+        self._unsaved = False
         self._job: asyncio.Future[Made | None] | None = None
         self._ahead_s = control.cycle_s + control.response_s
         self._strictest: LimitSet | None = None
@@ -186,7 +189,7 @@ class EdgeAgent:
             chosen = again
         readings = tuple(watch.reading for watch in self._all_watches if watch.reading is not None)
         self._tell(now_s, readings, outcomes)
-        if self._scheduler.changed:
+        if self._scheduler.changed or self._unsaved:
             self._save()
         self._said.say_outcomes(outcomes, now_s)
         self._make_plan(now_s, chosen)
@@ -230,7 +233,8 @@ class EdgeAgent:
             Condition(
                 now_s=now_s,
                 monotonic_s=self._clock.monotonic_s(),
-                meter_believable=meter.reading is not None and not meter.stuck,
+                meter_believable=meter.reading is not None and not meter.doubtful,
+                meter_lost=meter.reading is None or meter.stuck,
                 control_active=self._coordinated and scheduler.has_active_control(now_s),
                 default_known=not self._coordinated or scheduler.state.default is not None,
                 troubles=self._troubles(),
@@ -304,7 +308,7 @@ class EdgeAgent:
             log.warning("no plan: %s", self._plans.refusal)
             return
         self._plan = self._state.plan = made.view
-        self._save()
+        self._unsaved = True
         for kind, message in made.messages(self.node, now_s, self._said.sequencer):
             self._said.say(kind, message)
 
@@ -315,13 +319,13 @@ class EdgeAgent:
     def _save(self) -> None:
         self._state.control = self._scheduler.state
         self._state.windows = self._said.verifier.save_windows().decode("ascii")
-        self._state.sequence = self._said.sequencer.last
+        self._state.sequence = max(self._said.sequencer.last, self._status_sequencer.last)
         trouble = self._store.save(self._state)
         if trouble is not None and self._store_trouble is None:
             log.error("%s", trouble)
         self._store_trouble = trouble
         if trouble is None:
-            self._scheduler.changed = False
+            self._scheduler.changed = self._unsaved = False
 
     def _restore_windows(self, verifier: Verifier) -> None:
         verifier.restore_windows(self._state.windows.encode("ascii"))

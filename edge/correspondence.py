@@ -32,17 +32,31 @@ EXPIRY_S = {"telemetry": 3600, "plan": 900, "forecast": 900, "flexibility": 900,
 
 
 class Correspondent:
-    """One node's side of the conversation with its coordinator."""
+    """One node's side of the conversation with its coordinator.
+
+    Status has sequence numbers of its own: the last will is signed when the connection is made and must still be inside the receiver's
+    replay window when it is published, so the numbers on that topic may not run away with every telemetry message.
+    """
 
     def __init__(
-        self, community: str, node: str, *, bus: Bus, signer: Signer, verifier: Verifier, sequencer: Sequencer
+        self,
+        community: str,
+        node: str,
+        *,
+        bus: Bus,
+        signer: Signer,
+        verifier: Verifier,
+        sequencer: Sequencer,
+        status_sequencer: Sequencer,
     ) -> None:
         self.node = node
         self.sequencer = sequencer
+        self._status_sequencer = status_sequencer
         self.verifier = verifier
+        self._community = community
         self._bus = bus
         self._signer = signer
-        self._topics = {kind: node_topic(community, node, kind) for kind in (*EXPIRY_S, "status")}
+        self._topics = {kind: node_topic(community, node, kind) for kind in EXPIRY_S}
         self._control_filter = control_topic(community, node, "+")
         self._coordinator_topic = coordinator_status_topic(community)
         self._sessions = 0
@@ -87,11 +101,8 @@ class Correspondent:
 
     def say_status(self, now_s: float, state: SafetyState, reasons: Sequence[str]) -> None:
         """Publish the retained status."""
-        self._bus.publish(self._status(now_s, state, reasons))
-
-    def will(self, now_s: float) -> BusMessage:
-        """The status that the broker publishes when this node is lost."""
-        return self._status(now_s, SafetyState.OFFLINE, ())
+        sequence = self._status_sequencer.next()
+        self._bus.publish(status_message(self._community, self.node, self._signer, sequence, now_s, state, reasons))
 
     def say_outcomes(self, outcomes: Sequence[Outcome], now_s: float) -> None:
         """Answer the sender of the controls."""
@@ -106,21 +117,25 @@ class Correspondent:
             )
             self.say("response", response)
 
-    def _status(self, now_s: float, state: SafetyState, reasons: Sequence[str]) -> BusMessage:
-        status = Status(
-            sender=self.node,
-            time_s=now_s,
-            sequence=self.sequencer.next(),
-            state=state,
-            software=SOFTWARE,
-            reasons=tuple(reason[:MOST_REASON_CHARS] for reason in reasons[:MOST_REASONS]),
-        )
-        return self._signer.seal(self._topics["status"], status, retain=True)
-
     def _refuse(self, refusals: list[str], words: str) -> None:
         self.refused += 1
         refusals.append(words)
         log.warning("message refused: %s", words)
+
+
+def status_message(
+    community: str, node: str, signer: Signer, sequence: int, now_s: float, state: SafetyState, reasons: Sequence[str] = ()
+) -> BusMessage:
+    """A retained status, also as the last will that the broker publishes when the node is lost."""
+    status = Status(
+        sender=node,
+        time_s=now_s,
+        sequence=sequence,
+        state=state,
+        software=SOFTWARE,
+        reasons=tuple(reason[:MOST_REASON_CHARS] for reason in reasons[:MOST_REASONS]),
+    )
+    return signer.seal(node_topic(community, node, "status"), status, retain=True)
 
 
 def is_from_coordinator(message: Message) -> bool:

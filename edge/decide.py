@@ -1,8 +1,9 @@
 """From one frozen snapshot to the setpoints of one cycle. Pure: it reads what the watches believe and calls the guard.
 
 Two stances. *Sighted*: what the meter says less what the usable devices say is the uncontrolled part; silent and deaf devices are in
-it, so the others compensate for whatever those do. *Blind*, in the very cycle in which the meter cannot be believed: the uncontrolled
-load may be anything from zero to the import limit, silent devices anything between their last setpoint and what they revert to.
+it, so the others compensate for whatever those do, and for what they are known to do next when their timers run out. *Blind*, in the
+very cycle in which the meter cannot be believed: the uncontrolled load may be anything from zero to the import limit, silent devices
+anything between their last setpoint and what they revert to.
 
 Every setpoint carries what the device shall fall back to by itself. Together those fallbacks keep the export limit at zero load and
 the import limit at any load that alone does not break it, for the strictest limits that are known to come.
@@ -72,11 +73,16 @@ class Decider:
         """Setpoints for all devices that can be reached. `fixed` names those that refused theirs in this cycle: they stay as they are."""
         bounds = _bounds(limits, self._settings.margin_w)
         counted = [w for w in self._controlled if w.usable and w.name not in fixed]
+        others = [w for w in self._controlled if w not in counted] if len(counted) < len(self._controlled) else []
+        told = [self._safe(w, strictest) for w in others if w.name not in fixed and w.reachable]
         base_w = None if blind else self._base_w(counted)
-        if base_w is not None:
-            low_w = high_w = self._last_base_w = base_w
+        likely_w: float | None = base_w
+        if base_w is None:
+            low_w, high_w = self._any_load(now_s, bounds.import_w, others)
         else:
-            low_w, high_w = self._any_load(now_s, bounds.import_w, counted)
+            self._last_base_w = low_w = high_w = base_w
+            if others:
+                low_w, high_w, likely_w = self._with_jumps(base_w, now_s, others, told)
         batteries = [w for w in self._batteries if w in counted]
         pvs = [w for w in self._pvs if w in counted]
         chargers = [w for w in self._chargers if w in counted]
@@ -86,6 +92,7 @@ class Decider:
         house = House(
             base_low_w=low_w,
             base_high_w=high_w,
+            base_w=likely_w,
             batteries=self._battery_ports(batteries, wished.battery_w),
             pvs=self._pv_ports(pvs, wished.pv_limit_w),
             chargers=tuple(self._load_port(w, wished) for w in chargers),
@@ -93,10 +100,7 @@ class Decider:
         )
         decision = enforce(house, bounds)
         setpoints = self._setpoints(decision, batteries, pvs, chargers, loads, strictest)
-        others = [w for w in self._controlled if w not in counted and w.name not in fixed and w.reachable]
-        if others:
-            setpoints += [self._safe(w, strictest) for w in others]
-        return Chosen(setpoints=tuple(setpoints), decision=decision, base_w=base_w)
+        return Chosen(setpoints=(*setpoints, *told), decision=decision, base_w=base_w)
 
     def safe(self, strictest: LimitSet) -> tuple[Setpoint, ...]:
         """Setpoints for all devices that are legal for any load, whatever the other devices do."""
@@ -112,12 +116,26 @@ class Decider:
             base_w -= watch.reading.power_w
         return base_w
 
-    def _any_load(self, now_s: float, import_w: float, counted: Sequence[DeviceWatch]) -> tuple[float, float]:
+    def _with_jumps(
+        self, base_w: float, now_s: float, others: Sequence[DeviceWatch], told: Sequence[Setpoint]
+    ) -> tuple[float, float, float]:
+        """The uncontrolled part as an interval and as it most likely will be: devices that cannot be read are in it, and jump when they
+        take the setpoint that they are told now, or when their own timers run out before the next cycle."""
+        low_w = high_w = base_w
+        for watch in others:
+            setpoint = next((item for item in told if item.name == watch.name), None)
+            before_w, after_w = watch.next_power_w(now_s, self._settings.cycle_s, setpoint)
+            jump_w = after_w - before_w
+            base_w += jump_w
+            low_w += min(jump_w, 0.0)
+            high_w += max(jump_w, 0.0)
+        return low_w, high_w, base_w
+
+    def _any_load(self, now_s: float, import_w: float, others: Sequence[DeviceWatch]) -> tuple[float, float]:
+        """Any load that alone does not break the import limit, and whatever devices that cannot be read may do."""
         low_w = 0.0
         high_w = import_w if import_w < math.inf else 0.0
-        for watch in self._controlled:
-            if watch in counted:
-                continue
+        for watch in others:
             range_low_w, range_high_w = watch.silent_range_w(now_s)
             if watch.reading is not None:
                 range_low_w = min(range_low_w, watch.reading.power_w)

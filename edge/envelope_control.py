@@ -3,7 +3,8 @@
 The rules (IEEE 2030.5 and CSIP-AUS; `research` names are those of CACTUS test procedures where one exercises the rule):
 
 1. For each of the four control types by itself, the active control with the lowest primacy wins, then the newest creation (GEN-10).
-2. A control is immutable. One that is no longer mentioned is not cancelled; cancelling is explicit, or by a superseding control.
+2. A control is immutable. One that is no longer mentioned is not cancelled; cancelling is explicit, or by a superseding control. A
+   control that is superseded for all of its types and time is gone; one that is outranked for a part of them goes on with the rest.
 3. Past its end a control is ignored. When none is active the default control holds, and it stays until it is changed (ALL-23).
    When no default is known either, the configured contract limit holds: running out of controls never means "unlimited".
 4. A gap of at most `BRIDGE_S` between two controls of one type does not fall back to the default: the stricter of the two holds.
@@ -55,7 +56,6 @@ class PendingControl(msgspec.Struct, kw_only=True):
     duration_shift_s: float = 0.0
     started: bool = False
     ended: bool = False
-    superseded: bool = False
     cancelled: bool = False
 
 
@@ -149,12 +149,12 @@ class ControlScheduler:
             if pending.cancelled:
                 continue
             if now_s >= end_s:
-                if pending.superseded or now_s >= end_s + BRIDGE_S:
+                if now_s >= end_s + BRIDGE_S:
                     continue
                 if not pending.ended:
                     pending.ended = True
                     outcomes.append(_ending(pending))
-            elif now_s >= start_s and not pending.superseded and not pending.started and self._wins_now(mrid, now_s):
+            elif now_s >= start_s and not pending.started and self._wins_now(mrid, now_s):
                 pending.started = True
                 outcomes.append(Outcome(mrid=mrid, status=ResponseStatus.STARTED))
             kept.append(pending)
@@ -234,14 +234,17 @@ class ControlScheduler:
             shift_s = self._draw_between(control.randomize_duration_s)
             pending.duration_shift_s = max(shift_s, 1.0 - control.duration_s)
         outcomes = [Outcome(mrid=mrid, status=ResponseStatus.RECEIVED)]
-        self.state.pending.append(pending)
-        known[mrid] = pending
+        kept: list[PendingControl] = []
         for other in self.state.pending:
-            if not (other.superseded or other.cancelled) and other is not pending and _supersedes(control, other.control):
-                other.superseded = True
-                outcomes.append(
-                    Outcome(mrid=other.control.mrid, status=ResponseStatus.SUPERSEDED, reason=f"by {mrid}")
-                )
+            if not other.cancelled and _supersedes(other.control, control):
+                return [*outcomes, Outcome(mrid=mrid, status=ResponseStatus.SUPERSEDED, reason=f"by {other.control.mrid}")]
+            if not other.cancelled and _supersedes(control, other.control):
+                known.pop(other.control.mrid, None)
+                outcomes.append(Outcome(mrid=other.control.mrid, status=ResponseStatus.SUPERSEDED, reason=f"by {mrid}"))
+            else:
+                kept.append(other)
+        self.state.pending = [*kept, pending]
+        known[mrid] = pending
         self._touch()
         return outcomes
 
@@ -268,7 +271,7 @@ class ControlScheduler:
         """Lay out the winners of every type from now on, and let each track move on from where it is."""
         live: list[tuple[float, float, EnvelopeControl]] = []
         for pending, (start_s, end_s) in zip(self.state.pending, _effective_spans(self.state.pending), strict=True):
-            if not pending.cancelled and not pending.superseded and end_s > now_s - BRIDGE_S:
+            if not pending.cancelled and end_s > now_s - BRIDGE_S:
                 live.append((start_s, end_s, pending.control))
         live.sort(key=lambda item: (item[2].primacy, -item[2].creation_time_s, item[2].mrid))
         default = self.state.default

@@ -15,7 +15,7 @@ priority 2 (flexible load) yield. Priority 1 is part of b and never touched.
 
 What is uncertain is an interval: b from `base_low_w` to `base_high_w` (a meter that cannot be read: any load from 0 to the import
 limit), a draw from `sure_w` to `draw_w`, generation likewise. The low end is held against the export limit, the high end against the
-import limit; where both cannot be met the worse of the two breaches is made as small as possible.
+import limit; where both cannot be met the most likely b decides, or else the worse of the two breaches is made as small as possible.
 
 opModGenLimW and opModLoadLimW narrow the controllable devices together. Where they and the limits of the connection point cannot all
 be kept, the connection point's win (CSIP-AUS, Annex B) and the reason is returned.
@@ -66,10 +66,12 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest measurement as the guard needs it; tuples of ports keep their order in the decision."""
+    """The newest measurement as the guard needs it; tuples of ports keep their order in the decision. `base_w` is the most likely base
+    where there is one: it decides when the whole interval cannot be held."""
 
     base_low_w: float
     base_high_w: float
+    base_w: float | None = None
     batteries: tuple[BatteryPort, ...] = ()
     pvs: tuple[PvPort, ...] = ()
     chargers: tuple[LoadPort, ...] = ()
@@ -120,6 +122,12 @@ def _pass(house: House, bounds: Bounds) -> Decision:
     if generation_limit_w < math.inf or load_limit_w < math.inf:
         _narrow(house, bounds, battery, generation, charge, load)
     low_w, high_w = _net(house, base_low_w, base_high_w, battery, generation, charge, load)
+    if high_w - low_w > bounds.export_w + bounds.import_w:
+        _hold_to_sure(house, generation, charge, load)
+        if base_high_w - base_low_w > bounds.export_w + bounds.import_w and house.base_w is not None:
+            base_low_w = base_high_w = house.base_w
+            reasons.append("what is uncertain is wider than the envelope: the most likely is taken")
+        low_w, high_w = _net(house, base_low_w, base_high_w, battery, generation, charge, load)
     raise_w, lower_w = _needed(bounds, low_w, high_w, battery, generation, charge, load, reasons)
     if raise_w > 0.0:
         raise_w = _move_up(battery, [p if p > 0.0 else 0.0 for p in battery], raise_w, math.inf)
@@ -204,6 +212,15 @@ def _narrow(
         excess_w = _move_down(battery, [0.0 if p > 0.0 else p for p in battery], excess_w, math.inf)
         excess_w = _move_down(charge, [0.0] * len(charge), excess_w, math.inf)
         _move_down(load, [0.0] * len(load), excess_w, math.inf)
+
+
+def _hold_to_sure(house: House, generation: list[float], charge: list[float], load: list[float]) -> None:
+    """Allow no more than what is there already: where the envelope is narrow, nothing new may begin."""
+    for powers, ports in ((charge, house.chargers), (load, house.loads)):
+        for index, port in enumerate(ports):
+            powers[index] = min(powers[index], port.sure_w)
+    for index, pv in enumerate(house.pvs):
+        generation[index] = max(min(generation[index], pv.sure_w), pv.floor_w)
 
 
 def _net(

@@ -51,6 +51,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """A plan that may be used: what the control cycle needs, and what others are told."""
 
     view: PlanView
+    inputs: ScheduleInputs
     solved: SolvedPlan
     flexibility: Flexibility
     load: QuantileForecast
@@ -96,13 +97,17 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that one plan needs, gathered; `run` is heavy and touches nothing that the control cycle touches."""
+    """Everything that one plan needs, gathered; `run` is heavy and touches nothing that the control cycle touches.
+
+    `given` replaces the forecasts: load and generation, both as magnitudes, one mean for each interval [W].
+    """
 
     maker: PlanMaker
     now_s: float
     readings: tuple[Reading, ...]
     sessions: tuple[tuple[VehicleConfig, bool, float], ...]
     samples: tuple[list[float], list[float], list[float], list[float]]
+    given: tuple[Sequence[float], Sequence[float]] | None = None
 
     def run(self) -> Made | None:
         """Forecast and solve; None where there is nothing to plan or no legal plan, with the reason in `maker.refusal`."""
@@ -189,11 +194,11 @@ class PlanMaker:
             pv_forecaster.train()
         planner, household = self._planner_for(job, pv_rated_w)
         level = self._config.forecast
-        inputs = self._inputs(
-            job,
-            load.at_level(level.load_level_frac),
-            np.zeros(steps) if pv is None else -pv.at_level(level.pv_level_frac),
-        )
+        load_w = load.at_level(level.load_level_frac)
+        pv_w = np.zeros(steps) if pv is None else -pv.at_level(level.pv_level_frac)
+        if job.given is not None:
+            load_w, pv_w = np.asarray(job.given[0], dtype=np.float64), -np.asarray(job.given[1], dtype=np.float64)
+        inputs = self._inputs(job, load_w, pv_w)
         solved = planner.plan(inputs, job.now_s)
         if not isinstance(solved, SolvedPlan):
             self.refusal = f"{solved.reason.value}: {solved.detail}"
@@ -201,6 +206,7 @@ class PlanMaker:
         self.refusal = ""
         return Made(
             view=_view(solved, household, inputs),
+            inputs=inputs,
             solved=solved,
             flexibility=flexibility(household, inputs, solved.schedule, 0),
             load=load,

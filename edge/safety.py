@@ -30,11 +30,13 @@ from protocols.messages import SafetyState
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """What the safety machine is told in each cycle. `troubles` names each device that is silent or deaf, and why."""
+    """What the safety machine is told in each cycle. `meter_lost`: silent or stuck, beyond a doubt in one cycle. `troubles` names each
+    device that is silent or deaf, and why."""
 
     now_s: float
     monotonic_s: float
     meter_believable: bool
+    meter_lost: bool
     control_active: bool
     default_known: bool
     troubles: tuple[str, ...] = ()
@@ -91,10 +93,7 @@ class SafetyMachine:
                 if not condition.control_active and not condition.default_known:
                     reasons.append("no default is known: the contract limits hold")
         else:
-            if self._meter_lost_s is None:
-                self._meter_lost_s = condition.monotonic_s
-            if condition.monotonic_s - self._meter_lost_s >= self._stale_after_s:
-                self.state = SafetyState.FAILSAFE
+            self._watch_meter_loss(condition)
             reasons.append("the meter cannot be believed")
         self._first = False
         if self.islanded:
@@ -116,6 +115,14 @@ class SafetyMachine:
         limits = narrow_limits(stages)
         self._in_force = limits
         return limits
+
+    def _watch_meter_loss(self, condition: Condition) -> None:
+        if not condition.meter_lost:
+            return
+        if self._meter_lost_s is None:
+            self._meter_lost_s = condition.monotonic_s
+        if condition.monotonic_s - self._meter_lost_s >= self._stale_after_s:
+            self.state = SafetyState.FAILSAFE
 
     def _watch_clock(self, condition: Condition) -> None:
         offset_s = condition.now_s - condition.monotonic_s

@@ -3,7 +3,8 @@
 A device is judged against its last accepted setpoint and its own last reading, never against another device:
 
 - a reading that is not finite, implausibly large, too old, or whose counters run backwards is no reading;
-- a meter whose reading is the same to the last bit, counters and voltages included, may be stuck, and is not believed in that cycle;
+- a meter whose reading is the same to the last bit, counters and voltages included, is doubtful and not believed in that cycle; it is
+  stuck when its counters should have moved meanwhile;
 - a battery that does less than it was told is *derated*: only what it does is counted on, and it is asked for little more;
 - a device that does more than it was told, or something else, is *deaf*: what it does is left to the meter, and others compensate;
 - a device that did not answer may do anything between its last setpoint and what it reverts to by its own timer.
@@ -28,11 +29,15 @@ LEAST_VOLTAGE_V = 20.0
 STUCK_COUNTER_WH = 3.0
 """A power that should have moved an unmoved energy counter by this much is stuck."""
 
+STUCK_POWER_S = 30.0
+"""A meter without counters that stands still for so long is stuck: no house does."""
+
 
 class DeviceWatch:
     """The record of one device. `reading` is the newest one that was believed, None while there is none in this cycle."""
 
     __slots__ = (
+        "_assumed_w",
         "_same_since_s",
         "_told",
         "charge_cap_w",
@@ -40,6 +45,7 @@ class DeviceWatch:
         "commanded_s",
         "deaf",
         "discharge_cap_w",
+        "doubtful",
         "kind",
         "last_reading",
         "name",
@@ -65,6 +71,7 @@ class DeviceWatch:
         self.discharge_cap_w = math.inf
         self.own_draw_w = math.inf
         self.deaf = False
+        self.doubtful = False
         self.stuck = False
         self.reachable = False
         self.reverts = True
@@ -72,6 +79,7 @@ class DeviceWatch:
         self.trouble = "not read yet"
         self._same_since_s = math.inf
         self._told: list[tuple[float, float]] = []
+        self._assumed_w: float | None = None
 
     @property
     def usable(self) -> bool:
@@ -112,6 +120,8 @@ class DeviceWatch:
         self.commanded = setpoint
         self.commanded_s = now_s
         self.reverts = reverts
+        if not self.usable:
+            self._assumed_w = self._power_under_w(self._present_w(), setpoint.power_w, setpoint.limit_w)
         value_w = setpoint.power_w if self.kind is DeviceKind.BATTERY else setpoint.limit_w
         self._told.append((now_s, math.inf if value_w is None else value_w))
 
@@ -132,6 +142,44 @@ class DeviceWatch:
         revert_w = rated_w if setpoint.revert_limit_w is None else min(setpoint.revert_limit_w, rated_w)
         most_w = revert_w if reverted else max(limit_w, revert_w)
         return (-most_w, 0.0) if self.kind is DeviceKind.PV else (0.0, most_w)
+
+    def next_power_w(self, now_s: float, cycle_s: float, told: Setpoint | None) -> tuple[float, float]:
+        """Where the power is, as far as is known, and where it will be before the next cycle: `told` is the setpoint that the device
+        is about to get although it cannot be read; without one its own timer may run out."""
+        before_w = self._present_w()
+        if told is not None:
+            if self.deaf and not self.doubtful:
+                return before_w, before_w
+            return before_w, self._power_under_w(before_w, told.power_w, told.limit_w)
+        setpoint = self.commanded
+        if setpoint is None or not self.reverts or setpoint.revert_after_s is None:
+            return before_w, before_w
+        reverts_s = self.commanded_s + setpoint.revert_after_s
+        after_w = self._power_under_w(before_w, setpoint.revert_power_w, setpoint.revert_limit_w)
+        if now_s > reverts_s:
+            return after_w, after_w
+        return before_w, after_w if reverts_s <= now_s + cycle_s else before_w
+
+    def _present_w(self) -> float:
+        """The power of a device that cannot be read, as it most likely is: what it was told since, or did when it was last read.
+
+        A reading that stands still while setpoints move is older than the last setpoint of a battery.
+        """
+        if self._assumed_w is not None:
+            return self._assumed_w
+        last, setpoint = self.last_reading, self.commanded
+        if last is None:
+            return 0.0
+        if setpoint is None or not (self.reading is None or self.doubtful):
+            return last.power_w
+        return self._power_under_w(last.power_w, setpoint.power_w, setpoint.limit_w)
+
+    def _power_under_w(self, before_w: float, power_w: float | None, limit_w: float | None) -> float:
+        if self.kind is DeviceKind.BATTERY:
+            return 0.0 if power_w is None else power_w
+        if limit_w is None:
+            return before_w
+        return max(before_w, -limit_w) if self.kind is DeviceKind.PV else min(before_w, limit_w)
 
     def _whole_range_w(self, rated_w: float) -> tuple[float, float]:
         if self.kind is DeviceKind.PV:
@@ -161,20 +209,19 @@ class DeviceWatch:
         return None
 
     def _watch_for_stuck(self, before: Reading | None, reading: Reading, now_s: float) -> None:
-        self.stuck = False
         if before is None or not _identical(before, reading):
             self._same_since_s = now_s
+            self.doubtful = self.stuck = False
             return
-        has_more_than_power = reading.energy_import_wh is not None or reading.voltage_v is not None
-        if self.kind is DeviceKind.METER:
-            self.stuck = has_more_than_power or self._moved_since(now_s)
-        elif reading.energy_import_wh is not None or reading.energy_export_wh is not None:
-            expected_wh = abs(reading.power_w) * (now_s - self._same_since_s) / 3600.0
-            self.stuck = expected_wh > STUCK_COUNTER_WH
-
-    def _moved_since(self, now_s: float) -> bool:
-        """Whether a meter that gives its power alone has stood still for so long that no load does."""
-        return now_s - self._same_since_s >= 30.0
+        same_s = now_s - self._same_since_s
+        if reading.energy_import_wh is not None or reading.energy_export_wh is not None:
+            self.doubtful = True
+            self.stuck = abs(reading.power_w) * same_s / 3600.0 > STUCK_COUNTER_WH
+        elif self.kind is DeviceKind.METER:
+            self.doubtful = reading.voltage_v is not None or same_s >= STUCK_POWER_S
+            self.stuck = same_s >= STUCK_POWER_S
+        if self.stuck:
+            self.trouble = f"the same reading for {same_s:.0f} s"
 
     def _watch_following(self, reading: Reading, now_s: float, response_s: float) -> None:
         told = self._told_within(now_s, response_s)
@@ -191,8 +238,10 @@ class DeviceWatch:
             else:
                 deaf = deaf or power_w > high_w + band_w
                 self.own_draw_w = power_w + 0.5 * BAND_W if power_w < low_w - BAND_W else math.inf
-        if deaf:
-            self.trouble = "stuck reading" if self.stuck else "does not follow its setpoint"
+        if deaf and not self.stuck:
+            self.trouble = "does not follow its setpoint"
+        if not deaf:
+            self._assumed_w = None
         self.deaf = deaf
 
     def _told_within(self, now_s: float, response_s: float) -> tuple[float, float] | None:

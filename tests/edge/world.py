@@ -165,6 +165,7 @@ class World:
         self._sequence = itertools.count(int(START_S * 1000))
         self.bus: MemoryBus = self.broker.client()
         self.agent = self.make_agent()
+        self.calm_until_s = START_S
         self.outside_s = 0.0
         self.worst_outside_s = 0.0
 
@@ -289,13 +290,19 @@ def make_config(folder: Path, *, cycle_s: float = 10.0, schedule: bool = False, 
 
 
 def shake(world: World, rng: random.Random) -> None:
-    """The weather and the people of one cycle."""
-    if rng.random() < 0.3:
+    """The weather and the people: at most one large change in half a minute, small ones always."""
+    world.load_w = max(world.load_w + rng.gauss(0.0, 15.0), 50.0)
+    now_s = world.clock.now_s()
+    if now_s < world.calm_until_s:
+        return
+    kind = rng.random()
+    if kind < 0.3:
         world.load_w = rng.choice([rng.uniform(100.0, 600.0), rng.uniform(100.0, 4500.0)])
-    else:
-        world.load_w = max(world.load_w + rng.gauss(0.0, 20.0), 50.0)
-    if rng.random() < 0.2:
+    elif kind < 0.5:
         world.pv.available_w = rng.uniform(0.0, world.pv.rated_w)
-    if rng.random() < 0.02:
+    elif kind < 0.53:
         world.car.connected = not world.car.connected
         world.car.available_w = 7000.0
+    else:
+        return
+    world.calm_until_s = now_s + 30.0

@@ -1,0 +1,117 @@
+"""The command line of the edge. Results go to stdout, logs to stderr; exit 0 done, 1 the answer is no, 2 usage or configuration."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import msgspec
+
+from edge.errors import ConfigurationError, EdgeError
+from edge.probe import add_probe_parser
+
+DESCRIPTION = "The controller of one household: it keeps the connection point inside its envelope."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    level = getattr(logging, args.log_level.upper())
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        status: int = args.run(args)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except EdgeError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="commonwatt-edge", description=DESCRIPTION)
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="what to log on stderr (default info)"
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    run = commands.add_parser("run", help="control the household", description="Control the household until SIGTERM or SIGINT.")
+    _add_config(run)
+    run.add_argument("--cycles", type=_positive, metavar="N", help="stop after N control cycles")
+    run.set_defaults(run=_run)
+    add_probe_parser(commands)
+    check = commands.add_parser(
+        "check-config", help="say whether a configuration can be used", description="Check a configuration; print one line."
+    )
+    _add_config(check)
+    check.add_argument("--json", action="store_true", help="print one JSON document")
+    check.set_defaults(run=_check)
+    plan = commands.add_parser(
+        "plan", help="show the plan that a configuration makes", description="Plan the hours ahead. No device is read or written."
+    )
+    _add_config(plan)
+    plan.add_argument("--forecasts", type=Path, metavar="CSV", help="columns load_w and pv_w, one row for each interval of the plan")
+    plan.add_argument("--soc", type=_fraction, default=0.5, metavar="FRAC", help="state of charge at the start (default 0.5)")
+    plan.add_argument("--start", type=float, metavar="UNIX_S", help="start of the plan in Unix seconds (default now)")
+    plan.add_argument("--json", action="store_true", help="print one JSON document")
+    plan.set_defaults(run=_plan)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, a TOML file")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.runner import run
+
+    config = load_config(args.config)
+    try:
+        run(config, args.config.resolve().parent, cycles=args.cycles)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{args.config}: {error}") from error
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from edge.config import load_config
+
+    config = load_config(args.config)
+    if args.json:
+        sys.stdout.write(msgspec.json.encode({"file": str(args.config), "usable": True, "config": config}).decode() + "\n")
+    else:
+        sys.stdout.write(f"{args.config}: node {config.identity.node}, {len(config.devices)} devices: usable\n")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.plan_table import default_start_s, make_table, render_text
+
+    config = load_config(args.config)
+    start_s = default_start_s() if args.start is None else args.start
+    table = make_table(config, start_s=start_s, soc_frac=args.soc, forecasts=args.forecasts)
+    sys.stdout.write((msgspec.json.encode(table).decode() if args.json else render_text(table)) + "\n")
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above zero, got {text}")
+    return number
+
+
+def _fraction(text: str) -> float:
+    number = float(text)
+    if not 0.0 <= number <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

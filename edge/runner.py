@@ -1,0 +1,95 @@
+"""`commonwatt-edge run`: one agent on the wall clock, over real Modbus and real MQTT, until it is told to stop. A shell.
+
+Cycles begin at multiples of the cycle time after the first one, whatever a cycle took: a slow cycle delays nothing but itself, and
+beginnings that were missed are skipped and counted, never caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+from pathlib import Path
+
+from edge.agent import EdgeAgent
+from edge.config import EdgeConfig
+from edge.correspondence import status_message
+from edge.devices.registry import ModbusSessions, open_device
+from edge.errors import ConfigurationError
+from edge.store import Store
+from protocols.clock import Clock, SystemClock
+from protocols.errors import ProtocolError
+from protocols.keys import load_private_key, load_public_key
+from protocols.messages import SafetyState
+from protocols.mqtt_bus import MqttBus
+from protocols.signing import Sequencer, Signer, Verifier
+
+log = logging.getLogger(__name__)
+
+
+def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock) -> EdgeAgent:
+    """The agent of a configuration whose relative paths start at `folder`. Raises `ConfigurationError` for keys that are not there."""
+    signer, verifier = _keys(config, folder)
+    sessions = ModbusSessions(clock.monotonic_s)
+    devices = [open_device(device, sessions) for device in config.devices]
+    identity = config.identity
+    now_s = clock.now_s()
+    will = status_message(
+        identity.community, identity.node, signer, Sequencer(now_s).next(), now_s, SafetyState.OFFLINE, ("connection lost",)
+    )
+    bus = MqttBus(config.broker, client_id=identity.node, will=will)
+    store = Store(folder / config.store.path, node=identity.node, fsync=config.store.fsync)
+    return EdgeAgent(
+        config, bus=bus, devices=devices, clock=clock, store=store, signer=signer, verifier=verifier, background=True
+    )
+
+
+async def run_agent(agent: EdgeAgent, *, clock: Clock, cycle_s: float, stop: asyncio.Event, cycles: int | None = None) -> int:
+    """Step until `stop` is set or `cycles` are done; returns how many beginnings were missed. The devices are left in their safe
+    stance."""
+    await agent.start()
+    missed = done = 0
+    begin_s = clock.monotonic_s()
+    try:
+        while not stop.is_set() and (cycles is None or done < cycles):
+            await agent.step()
+            done += 1
+            elapsed = (clock.monotonic_s() - begin_s) / cycle_s
+            following = math.floor(elapsed) + 1
+            missed += max(following - done - missed, 0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), max(begin_s + following * cycle_s - clock.monotonic_s(), 0.0))
+    finally:
+        await agent.stop()
+    return missed
+
+
+def run(config: EdgeConfig, folder: Path, *, cycles: int | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns how many cycle beginnings were missed."""
+    return asyncio.run(_run(config, folder, cycles))
+
+
+async def _run(config: EdgeConfig, folder: Path, cycles: int | None) -> int:
+    clock = SystemClock()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    agent = build_agent(config, folder, clock=clock)
+    missed = await run_agent(agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles)
+    log.info("stopped; %d cycle beginnings were missed", missed)
+    return missed
+
+
+def _keys(config: EdgeConfig, folder: Path) -> tuple[Signer, Verifier]:
+    identity = config.identity
+    if identity.key_file is None or not identity.coordinator_keys:
+        raise ConfigurationError("key_file and coordinator_keys are needed to speak to others - at $.identity")
+    try:
+        signer = Signer(load_private_key(folder / identity.key_file))
+        public_keys = [load_public_key(folder / path) for path in identity.coordinator_keys]
+    except ProtocolError as error:
+        raise ConfigurationError(f"{error} - at $.identity") from error
+    return signer, Verifier(identity.community, {"coordinator": public_keys})
