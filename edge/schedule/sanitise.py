@@ -27,6 +27,7 @@ from edge.schedule.model import (
 
 MAX_STEPS = 576
 """48 hours of 5-minute intervals, the longest horizon that a `protocols.messages.Plan` carries."""
+MAX_TIME_S = 1e11
 MAX_POWER_W = 1e8
 MAX_PRICE_PER_KWH = 1000.0
 MAX_RHO_PER_KWH_W = 10.0
@@ -132,8 +133,8 @@ def _horizon_refusals(inputs: ScheduleInputs) -> Iterator[Refusal]:
         yield _refuse(RefusalReason.ZERO_LENGTH_HORIZON, "the horizon has no intervals")
     if inputs.steps > MAX_STEPS:
         yield _refuse(RefusalReason.HORIZON_TOO_LONG, f"at most {MAX_STEPS} intervals, got {inputs.steps}")
-    if not (math.isfinite(inputs.start_s) and 1.0 <= inputs.step_s <= 86400.0):
-        yield _refuse(RefusalReason.BAD_TIME, f"start_s {inputs.start_s}, step_s {inputs.step_s} (1 s to one day)")
+    if not (abs(inputs.start_s) <= MAX_TIME_S and 1.0 <= inputs.step_s <= 86400.0):
+        yield _refuse(RefusalReason.BAD_TIME, f"start_s {inputs.start_s} (Unix time), step_s {inputs.step_s} (1 s to one day)")
 
 
 def _count_refusals(household: Household, inputs: ScheduleInputs) -> Iterator[Refusal]:

@@ -15,7 +15,7 @@ import cvxpy as cp
 import numpy as np
 
 from edge.schedule.ladder import PriorityLadder
-from edge.schedule.model import Household, ScheduleInputs
+from edge.schedule.model import Household, Schedule, ScheduleInputs
 from edge.schedule.profiles import appliance_load, vehicle_load
 
 KILO = 1e-3
@@ -43,6 +43,38 @@ class Specification:
         power_kw = power_kw - self._generators(household)
         self._node(power_kw, inputs, ladder)
         self.problem = cp.Problem(cp.Minimize(sum(self.cost)), self.rules)
+
+    def solve(self, solver: str | None = None, **options: object) -> float:
+        """Solve with the named solver, or with the one that cvxpy chooses; returns the optimum."""
+        problem: Any = self.problem
+        return float(problem.solve(solver=solver, **options))
+
+    def value_of(self, schedule: Schedule) -> float:
+        """The objective at somebody's schedule. Net import decides what is bought and sold, and a battery never does both."""
+        net_kw = KILO * schedule.net_import_w
+        breach_kw = KILO * (schedule.import_breach_w - schedule.export_breach_w)
+        values = {
+            "p2_shed": KILO * schedule.p2_shed_w,
+            "pv_curtailed": KILO * schedule.pv_curtailed_w,
+            "net_import": net_kw,
+            "bought": np.maximum(net_kw - breach_kw, 0.0),
+            "sold": np.maximum(breach_kw - net_kw, 0.0),
+            "import_breach": KILO * schedule.import_breach_w,
+            "export_breach": KILO * schedule.export_breach_w,
+        }
+        for index, (power_w, energy_wh) in enumerate(zip(schedule.battery_w, schedule.battery_wh, strict=True)):
+            values[f"charge_{index}"] = KILO * np.maximum(power_w, 0.0)
+            values[f"discharge_{index}"] = KILO * np.maximum(-power_w, 0.0)
+            values[f"battery_energy_{index}"] = KILO * energy_wh
+        for index, power_w in enumerate(schedule.flexible_w):
+            values[f"flexible_{index}"] = KILO * power_w
+            values[f"flexible_energy_{index}"] = KILO * schedule.flexible_wh[index]
+            values[f"shortfall_{index}"] = KILO * schedule.flexible_shortfall_wh[index]
+        for index, power_w in enumerate(schedule.generator_w):
+            values[f"generation_{index}"] = -KILO * power_w
+        for name, variable in self.variables.items():
+            variable.save_value(values[name])
+        return float(self.problem.objective.value)
 
     def _positive(self, name: str) -> cp.Variable:
         self.variables[name] = cp.Variable(self.steps, name=name, nonneg=True)
