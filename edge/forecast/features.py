@@ -3,7 +3,7 @@
 For a target slot j on day D, seen with lead of L slots: of the same time of day, the mean over the last 7 days, mean and standard
 deviation over the last 28 days (neighbours pooled), the value a day ago and a week ago; the mean deviation of the last hour and
 of the last day from their 28-day means, fading with the lead; two harmonics of the local hour; whether the day is a weekend.
-"Last day" of a target is D - ceil(L / slots per day), the newest that is closed for every target of that lead.
+The newest day used for a target is D - ceil((L + 1) / slots per day): there its own slot and the neighbour after it are closed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class DayMatrix:
         days = np.arange(self.first_day, self.last_day + 1)
         slots = days[:, None] * history.per_day + np.arange(history.per_day)
         self.values = history.at(slots.ravel()).astype(np.float64).reshape(slots.shape)
-        pooled = np.stack([np.roll(self.values, shift, axis=1) for shift in (-1, 0, 1)])
+        flat = np.concatenate(([np.nan], self.values.ravel(), [np.nan]))
+        pooled = np.stack([flat[shift : shift + self.values.size].reshape(self.values.shape) for shift in range(3)])
         known = np.isfinite(pooled)
         total = np.where(known, pooled, 0.0).sum(axis=0)
         square = np.where(known, pooled**2, 0.0).sum(axis=0)
@@ -47,22 +48,17 @@ class DayMatrix:
         self._deviation_sum = np.concatenate(([0.0], np.cumsum(np.where(np.isfinite(deviation), deviation, 0.0))))
 
     def extend(self, slot: int, value: float) -> None:
-        """A slot of the last day has closed."""
-        column, place = slot % self.per_day, slot - self.first_day * self.per_day
-        self.values[-1, column] = value
-        columns = np.arange(column - 1, column + 2) % self.per_day
-        neighbours = np.arange(column - 2, column + 3) % self.per_day
-        window = self.values[-LONG_DAYS:, neighbours]
-        known = np.isfinite(window)
-        window = np.where(known, window, 0.0)
-        for first, mean in ((-SHORT_DAYS, self.mean_short), (-LONG_DAYS, self.mean_long)):
-            count = _of_three(known[first:].sum(axis=0))
-            total = _of_three(window[first:].sum(axis=0))
-            mean[-1, columns] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        square = _of_three((window**2).sum(axis=0)) / np.maximum(count, 1)
-        self.deviation_long[-1, columns] = np.sqrt(np.maximum(square - self.mean_long[-1, columns] ** 2, 0.0))
-        deviation = value - self.mean_long[-2, column]
-        finite = np.isfinite(deviation)
+        """A slot of the last day has closed: it belongs to the statistics of its own time of day and of both neighbours'."""
+        place, size = slot - self.first_day * self.per_day, self.values.size
+        self.values.ravel()[place] = value
+        for middle in range(max(place - 1, 0), min(place + 2, size)):
+            around = middle - self.per_day * np.arange(LONG_DAYS)[:, None] + np.arange(-1, 2)
+            window = np.where((around >= 0) & (around < size), self.values.ravel()[np.clip(around, 0, size - 1)], np.nan)
+            at = divmod(middle, self.per_day)
+            self.mean_short[at], _ = _mean_and_deviation(window[:SHORT_DAYS])
+            self.mean_long[at], self.deviation_long[at] = _mean_and_deviation(window)
+        deviation = value - self.mean_long.ravel()[place - self.per_day]
+        finite = bool(np.isfinite(deviation))
         self._known_sum[place + 1] = self._known_sum[place] + finite
         self._deviation_sum[place + 1] = self._deviation_sum[place] + (deviation if finite else 0.0)
 
@@ -79,7 +75,7 @@ class DayMatrix:
         """
         day, column = np.divmod(targets, self.per_day)
         lead = np.maximum(targets - issues + 1, 1)
-        back = -(-lead // self.per_day)
+        back = -(-(lead + 1) // self.per_day)
         row = np.clip(day - back - self.first_day, 0, len(self.values) - 1)
         week = np.clip(day - 7 * -(-back // 7) - self.first_day, 0, len(self.values) - 1)
         usual = self.mean_long[row, column]
@@ -106,9 +102,9 @@ class DayMatrix:
         return x
 
 
-def _of_three(sums: Floats) -> Floats:
-    """Sums over each column and its two neighbours, for the three inner ones of five columns."""
-    return np.asarray(sums[:-2] + sums[1:-1] + sums[2:], dtype=np.float64)
+def _mean_and_deviation(window: Floats) -> tuple[float, float]:
+    known = window[np.isfinite(window)]
+    return (float(known.mean()), float(known.std())) if known.size else (np.nan, np.nan)
 
 
 def _rolling(total: Floats, square: Floats, count: Floats, days: int) -> tuple[Floats, Floats]:

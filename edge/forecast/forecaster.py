@@ -96,6 +96,10 @@ class Forecaster:
         value = max(mean_power_w, 0.0) / envelope_w if envelope_w > 0.0 else math.nan
         for slot in self.history.add(time_s, value):
             self._close(slot)
+        if self.history.open_slot == self.history.first_slot:
+            self.scoreboard.forget_pending()
+            self.seasonal.touch_all()
+            self._matrix = None
 
     def warm_start(self, start_s: float, step_s: float, mean_powers_w: npt.ArrayLike, *, calibrate_days: float = 7.0) -> None:
         """Take a whole history at once: means over `step_s` from `start_s` on, oldest first, on slot boundaries or finer.
@@ -210,7 +214,7 @@ class Forecaster:
         table = self.seasonal.table
         scale = table[columns, MEDIAN + WIDE] - table[columns, MEDIAN - WIDE] + self._floor
         if model == 1 and self.weights is not None:
-            features = self._day_matrix().features(np.full(len(slots), open_slot), slots, self._utc_offset_s)
+            features = self._day_matrix().features(np.array([open_slot]), slots, self._utc_offset_s)
             base = (np.nan_to_num(features) @ self.weights).T
         else:
             mean, spread = self.recent.conditional(leads_s)

@@ -31,10 +31,16 @@ class SlotHistory:
         self._count = 0
 
     def add(self, time_s: float, power_w: float) -> range:
-        """Take one sample; returns the slots that it closed (none, one, or more after a gap). Late samples are dropped."""
+        """Take one sample; returns the slots that it closed (none, one, or more after a gap).
+
+        Late samples are dropped. A time more than a day before or more than the whole ring after the open slot means that the clock was
+        wrong before or that nothing kept is of use any more: the history starts again.
+        """
         slot = math.floor(time_s / self.step_s)
-        if self.open_slot is None:
+        if self.open_slot is None or not -self.per_day <= slot - self.open_slot <= self.days * self.per_day:
+            self.values[:] = np.nan
             self.first_slot = self.open_slot = slot
+            self._sum_w, self._count = 0.0, 0
         closed = range(self.open_slot, slot)
         if slot > self.open_slot:
             self._close(slot)
@@ -47,15 +53,15 @@ class SlotHistory:
         assert self.open_slot is not None
         mean_w = self._sum_w / self._count if self._count > 0 else math.nan
         self.put(self.open_slot, mean_w)
-        if slot - self.open_slot > self.days * self.per_day:
-            self.values[:] = np.nan
-        else:
-            for skipped in range(self.open_slot + 1, slot):
-                self.put(skipped, math.nan)
+        for skipped in range(self.open_slot + 1, slot):
+            self.put(skipped, math.nan)
         self.open_slot, self._sum_w, self._count = slot, 0.0, 0
 
     def put(self, slot: int, mean_w: float) -> None:
         day, column = divmod(slot, self.per_day)
+        if column == 0:
+            # The row still holds the day that is one ring ago; its later columns must not pass for today's.
+            self.values[day % self.days] = np.nan
         self.values[day % self.days, column] = mean_w
 
     def load(self, first_slot: int, means_w: npt.NDArray[np.floating]) -> None:
@@ -64,6 +70,8 @@ class SlotHistory:
         kept = min(len(means_w), self.days * self.per_day)
         slots = np.arange(first_slot + len(means_w) - kept, first_slot + len(means_w))
         self.values[slots // self.per_day % self.days, slots % self.per_day] = means_w[len(means_w) - kept :]
+        day, column = divmod(first_slot + len(means_w), self.per_day)
+        self.values[day % self.days, column:] = np.nan
         self.first_slot, self.open_slot = int(slots[0]) if kept else first_slot, first_slot + len(means_w)
         self._sum_w, self._count = 0.0, 0
 
@@ -75,6 +83,9 @@ class SlotHistory:
         known = (slots < self.open_slot) & (slots >= self.open_slot - self.days * self.per_day)
         return np.where(known, values, np.float32(np.nan))
 
-    def rows_before(self, slot: int, days: int) -> npt.NDArray[np.int64]:
-        """Ring rows of the `days` days that end with the day of `slot`, newest first."""
-        return (slot // self.per_day - np.arange(days)) % self.days
+    def last_closed(self, columns: npt.NDArray[np.int64], days: int) -> Slots:
+        """The `days` newest closed means of each time of day, newest first along a new axis before the last of `columns`."""
+        assert self.open_slot is not None
+        newest = (self.open_slot - 1 - columns) // self.per_day
+        rows = (newest[..., None, :] - np.arange(days)[:, None]) % self.days
+        return np.asarray(self.values[rows, columns[..., None, :]])

@@ -49,10 +49,9 @@ class SeasonalQuantiles:
             return
         columns = np.fromiter(self._stale, dtype=np.int64)
         self._stale.clear()
-        rows = history.rows_before(history.open_slot - 1, self._window_days)
         shifts = np.arange(-self._pool, self._pool + 1)
         pooled = (columns[:, None] + shifts) % len(self.table)
-        samples = history.values[rows[None, :, None], pooled[:, None, :]].reshape(len(columns), -1)
+        samples = history.last_closed(pooled, self._window_days).reshape(len(columns), -1)
         samples = np.sort(samples, axis=1).astype(np.float64)
         count = np.isfinite(samples).sum(axis=1)
         # Hazen's plotting position: the k-th of n samples stands at (k - 0.5) / n.

@@ -70,6 +70,9 @@ class Scoreboard:
                 if self._calibrate and not np.isnan(target.base[model, 0]):
                     calibration.record(target.bucket, target.base[model], target.scale, observed)
 
+    def forget_pending(self) -> None:
+        self._pending.clear()
+
     def calibrated(self, model: int, bucket: int, quantiles: Floats, scale: float) -> Floats:
         moved = quantiles + self.calibrations[model].offsets[bucket] * scale
         return np.asarray(np.maximum(np.sort(moved), 0.0))

@@ -68,7 +68,7 @@ class Segments:
     def mean_power_w(self, start_s: float, step_s: float, steps: int) -> Floats:
         """Mean of the sum of all segments over each step, shape (steps,)."""
         edges = start_s + step_s * np.arange(steps + 1)
-        if not self._starts:
+        if sum(len(starts) for starts in self._starts) == 0:
             return np.zeros(steps)
         times = np.concatenate(self._starts + self._ends)
         changes_w = np.concatenate(self._powers + [-power for power in self._powers])

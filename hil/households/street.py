@@ -102,7 +102,8 @@ def street_day(
     households = tuple(_household(home, draw, start_s, step_s, steps) for home in homes)
     history_steps = round(history_days * DAY_S / history_step_s)
     history_start_s = start_s - history_steps * history_step_s
-    history = tuple(_history(home, draw, history_start_s, history_step_s, history_steps) for home in homes)
+    past = homes if history_steps > 0 else ()
+    history = tuple(_history(home, draw, history_start_s, history_step_s, history_steps) for home in past)
     return NeighbourhoodDay(
         name="street",
         start_s=start_s,
@@ -114,7 +115,7 @@ def street_day(
         tariff=tariff,
         source_voltage_pu=_source_voltage_pu(draw, start_s, step_s, steps),
         households=households,
-        history=history if history_steps > 0 else (),
+        history=history,
     )
 
 
