@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.envelopes.rules import Demand
-from coordinator.envelopes.values import EnvelopeProblem
+from coordinator.envelopes.values import EnvelopeProblem, Participant, PassiveLoad
 from coordinator.powerflow.radial import BoolArray, ComplexArray, FloatArray, IntArray, RadialFeeder
 from protocols.messages import Guarantee
 
@@ -75,7 +75,7 @@ class Box:
 
 def collect_movers(problem: EnvelopeProblem, feeder: RadialFeeder) -> Movers:
     """List everything that moves, in the order participants, passive loads."""
-    items = (*problem.participants, *problem.passive)
+    items: tuple[Participant | PassiveLoad, ...] = (*problem.participants, *problem.passive)
     index = problem.network.connection_index
     connection = np.array([index[item.connection] for item in items], dtype=np.int64)
     q_per_w = np.array([item.q_per_w for item in items])

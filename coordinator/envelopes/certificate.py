@@ -1,7 +1,8 @@
 """A certificate is the only way to an envelope.
 
-A `Certificate` holds the very box that was checked together with the worst that exact AC power flow found in it. Its constructor refuses a check
-that did not converge or that broke a limit, and envelopes are read out of it, so an envelope that was not verified cannot be expressed.
+A `Certificate` holds the very box that was checked together with the worst that exact AC power flow found in it. Its constructor
+refuses a check that did not converge or that broke a limit, and envelopes are read out of it, so an envelope that was not verified
+cannot be expressed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What exact AC power flow found at the corners. An extreme is None where the network sets no such limit.
 
-    Voltages in per unit of the bus's nominal, currents as a share of ampacity, transformer loading as a share of its rating (sum of phases).
+    Voltages in per unit of the bus's nominal, currents as a share of ampacity, transformer loading as a share of its rating (sum of
+    phases).
     """
 
     engine: str
@@ -79,7 +81,9 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
                 )
         for item in self.box:
             if not all(math.isfinite(limit) and limit >= 0.0 for limit in (item.import_limit_w, item.export_limit_w)):
-                raise UnverifiedEnvelopeError(f"{item.connection}: limits ({item.import_limit_w}, {item.export_limit_w}) W are no magnitudes")
+                raise UnverifiedEnvelopeError(
+                    f"{item.connection}: limits ({item.import_limit_w}, {item.export_limit_w}) W are no magnitudes"
+                )
 
 
 class Envelope:

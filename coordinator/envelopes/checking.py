@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from coordinator.envelopes.certificate import Check, Extreme
+from coordinator.envelopes.monitors import rated_winding_a
 from coordinator.envelopes.values import Limits
 from coordinator.network.model import Network
 from coordinator.powerflow.radial import ComplexArray, FloatArray, FlowSolution, RadialFeeder
+from coordinator.powerflow.radial_tree import ROOT
 
 ENGINE = "radial sweep (constant power, full phase matrices)"
 
@@ -35,7 +37,7 @@ def judge(flow: FlowSolution, limits: Limits, method: str) -> Check:
         highest_voltage=_extreme(float(high[top]), vmax, vmax - float(high[top]), _bus_phase(network, top)),
         lowest_voltage=_extreme(float(low[bottom]), vmin, float(low[bottom]) - vmin, _bus_phase(network, bottom)),
         line=_worst_line(flow, limits) if limits.check_lines else None,
-        transformer=_worst_transformer(flow, limits) if limits.check_transformers else None,
+        transformer=_worst_transformer(flow, limits),
     )
 
 
@@ -60,12 +62,25 @@ def _worst_line(flow: FlowSolution, limits: Limits) -> Extreme | None:
 
 
 def _worst_transformer(flow: FlowSolution, limits: Limits) -> Extreme | None:
-    transformers = flow.feeder.network.transformers
-    if not transformers:
+    """The transformer or, where they are checked, the winding that is loaded most."""
+    feeder = flow.feeder
+    found: list[tuple[float, str]] = []
+    if limits.check_transformers:
+        loading_va = flow.transformer_va()
+        for position, transformer in enumerate(feeder.network.transformers):
+            share = loading_va[position] / (transformer.rated_va * limits.transformer_rating_frac)
+            found.append((_worst(share), f"loading of transformer {transformer.id}"))
+    for zone in feeder.tree.zones if limits.check_windings else ():
+        if zone.transformer != ROOT:
+            transformer = feeder.network.transformers[zone.transformer]
+            share = np.abs(flow.feed_current_a[zone.first]) / (rated_winding_a(transformer) * limits.transformer_rating_frac)
+            found.append((_worst(share), f"current in low-voltage winding of transformer {transformer.id}"))
+    if not found:
         return None
-    rated = np.array([transformer.rated_va * limits.transformer_rating_frac for transformer in transformers])
-    share: FloatArray = flow.transformer_va() / rated[:, None]
-    worst = np.unravel_index(np.argmax(np.where(np.isnan(share), np.inf, share)), share.shape)
-    return _extreme(
-        float(share[worst]), 1.0, 1.0 - float(share[worst]), f"loading of transformer {transformers[int(worst[0])].id}"
-    )
+    value, where = max(found)
+    return _extreme(value, 1.0, 1.0 - value, where)
+
+
+def _worst(share: FloatArray) -> float:
+    """Largest entry, infinite where any is NaN."""
+    return float(np.max(np.where(np.isnan(share), np.inf, share)))

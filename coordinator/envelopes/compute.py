@@ -1,8 +1,8 @@
 """The public face: one interval, or a rolling horizon of them.
 
-A feeder is prepared once per network and limits; identical intervals are computed once; each interval starts from the limits and worst corners of
-the one before, which usually saves half of the work. Solver processes should run with one BLAS thread (OPENBLAS_NUM_THREADS=1): the matrices
-are small and more threads make them slower.
+A feeder is prepared once per network and limits; identical intervals are computed once; each interval starts from the limits and worst
+corners of the one before, which usually saves half of the work. Solver processes should run with one BLAS thread
+(OPENBLAS_NUM_THREADS=1): the matrices are small and more threads make them slower.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """The worst corners of a box of operating points, row by row.
 
-On an unbalanced feeder import at one phase raises the voltage of another, so neither all-up nor all-low is the worst case. The worst corner of a
-row is searched by signs: every mover goes to the end of its range at which the row gets worse, by the exact derivative *at that corner*, until
-corner and signs agree (no single mover can make it worse to first order). Where slopes change sign inside the box there can be several such
-corners: voltage rows are therefore also searched from the eight *phase corners* (each phase wholly importing or exporting) and tried at each
-other's corners. A row that stays legal even if it moved SWINGS times as far as its slopes say is idle:
+On an unbalanced feeder import at one phase raises the voltage of another, so neither all-up nor all-low is the worst case. The worst
+corner of a row is searched by signs: every mover goes to the end of its range at which the row gets worse, by the exact derivative *at
+that corner*, until corner and signs agree (no single mover can make it worse to first order). Where slopes change sign inside the box
+there can be several such corners: voltage rows are therefore also searched from the eight *phase corners* (each phase wholly importing
+or exporting) and tried at each other's corners. A row that stays legal even if it moved SWINGS times as far as its slopes say is idle:
 it gets no corner of its own (it stands at all-high or all-low) and is merely looked at in the corners of the others.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,20 +62,16 @@ class CornerSearch:
         return np.asarray(self.monitors.quantity < self.monitors.nominal_v.size)
 
     def begin(self, low_w: FloatArray, high_w: FloatArray) -> RowState | None:
-        """First guess: voltage rows by the slopes in the middle of the box, magnitudes by those at all-high and all-low."""
-        starts = np.stack([0.5 * (low_w + high_w), high_w, low_w], axis=1)
-        state = self.monitors.reduced.solve(self.movers.power_va(starts))
+        """First guess: voltage rows by the slopes in the middle of the box, magnitudes by those at the phase corner they start from."""
+        starts = np.where(self.phase_corners, high_w, low_w)
+        state = self.monitors.reduced.solve(self.movers.power_va(np.concatenate([starts, [0.5 * (low_w + high_w)]]).T))
         if not np.all(state.converged):
             return None
         rows = np.arange(self.monitors.bound.size)
-        is_voltage = self.is_voltage
-        start = np.where(is_voltage, 0, np.where(self.monitors.starts_high, 1, 2))
-        slopes = self._slopes(state, start, rows)
-        begun = RowState(at_high=slopes > 0.0, slopes=slopes, excess=np.full(rows.size, np.nan))
-        level = begun.at_high[~is_voltage]
-        flat = np.abs(slopes[~is_voltage]) <= FLAT * np.max(np.abs(slopes[~is_voltage]), axis=1, keepdims=True, initial=0.0)
-        begun.at_high[~is_voltage] = np.where(flat, self.monitors.starts_high[~is_voltage][:, None], level)
-        return begun
+        slopes = self._slopes(state, np.where(self.is_voltage, len(starts), self.monitors.start), rows)
+        flat = np.abs(slopes) <= FLAT * np.max(np.abs(slopes), axis=1, keepdims=True, initial=0.0)
+        at_high = np.where(flat, self.phase_corners[self.monitors.start], slopes > 0.0)
+        return RowState(at_high=at_high, slopes=slopes, excess=np.full(rows.size, np.nan))
 
     def settle(self, rows: RowState, low_w: FloatArray, high_w: FloatArray, *, near: float) -> bool:
         """Move every row to its worst corner and refresh its excess; False where some corner has no power flow solution.
@@ -91,7 +86,7 @@ class CornerSearch:
         if offers is None or not self._offer(rows, box, offers):
             return False
         idle = ~rows.relevant(low_w, high_w)
-        rows.at_high[idle] = self.monitors.starts_high[idle][:, None]
+        rows.at_high[idle] = self.phase_corners[self.monitors.start[idle]]
         todo = np.flatnonzero(~idle & (rows.excess > -near))
         for _ in range(MAX_TURNS):
             if todo.size == 0:
@@ -130,7 +125,7 @@ class CornerSearch:
         return True
 
     def _turned(self, rows: RowState, box: Box, todo: IntArray) -> BoolArray:
-        """Refresh the slopes of some rows at their corners; return each with all its wrong-way movers turned, then with the worst one turned."""
+        """Refresh some rows' slopes at their corners; return each with all wrong-way movers turned, then with the worst one turned."""
         unique, back = unique_corners(rows.at_high[todo])
         state = self.monitors.reduced.solve(self.movers.power_va(np.where(unique, box[1], box[0]).T))
         rows.slopes[todo] = self._slopes(state, back, todo)
@@ -173,9 +168,12 @@ def unique_corners(at_high: BoolArray) -> tuple[BoolArray, IntArray]:
 
 
 def phase_corners(movers: Movers, feeder: RadialFeeder) -> BoolArray:
-    """The 2^m corners at which each phase is wholly high or low; a connection of several phases follows most of its phases."""
+    """The 2^m corners at which each phase is wholly high or low, numbered with one bit per phase.
+
+    A connection of several phases follows most of its phases.
+    """
     m = feeder.phase_count
     on_phase = np.zeros((movers.connection.size, m))
     np.add.at(on_phase, (movers.mover_of_point, feeder.points.slot % m), 1.0)
-    signs = np.array(list(itertools.product((-1, 1), repeat=m)))
+    signs = 2 * ((np.arange(2**m)[:, None] >> np.arange(m)) & 1) - 1
     return np.asarray(signs @ on_phase.T > 0)

@@ -2,10 +2,10 @@
 
     minimise sum c_i y_i + h_i y_i^2 / 2 - g_i log(o_i + y_i)   over   A y <= 1,  0 <= y <= 1,   A >= 0.
 
-Predictor-corrector primal-dual steps (Mehrotra, SIAM J. Optimization 2(4), 1992) from a strictly feasible start, which packing always offers, so
-primal feasibility is never lost. A logarithm is carried as a constraint o + y >= 0 whose slack times multiplier is to end at g instead of at
-zero: everything but these products is then linear or quadratic. The Newton matrix is diagonal plus A^T D A, dense and as large as the number of
-limits; a general sparse solver spends ten times longer on such rows (one serves as oracle in the tests).
+Predictor-corrector primal-dual steps (Mehrotra, SIAM J. Optimization 2(4), 1992) from a strictly feasible start, which packing always
+offers, so primal feasibility is never lost. A logarithm is carried as a constraint o + y >= 0 whose slack times multiplier is to end at
+g instead of at zero: everything but these products is then linear or quadratic. The Newton matrix is diagonal plus A^T D A, dense and
+as large as the number of limits; a general sparse solver spends ten times longer on such rows (one serves as oracle in the tests).
 """
 
 from __future__ import annotations

@@ -11,13 +11,14 @@ phasor runs along a straight line between the ends of the stretch, so its magnit
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.envelopes.values import Limits
-from coordinator.powerflow.radial import BoolArray, ComplexArray, FloatArray, IntArray, RadialFeeder
+from coordinator.network.model import Transformer
+from coordinator.powerflow.radial import ComplexArray, FloatArray, IntArray, RadialFeeder
 from coordinator.powerflow.radial_reduced import PointState, ReducedFeeder
 from coordinator.powerflow.radial_tree import ROOT
 
@@ -27,10 +28,10 @@ SAME_CURRENT = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitors:
-    """Linear maps of the quantities. Voltages: |v|/nominal. Currents: |i|/ampacity. Transformer sides: |sum over phases v conj(i)|/rating.
+    """Linear maps of the quantities. Voltages: |v|/nominal. Currents: |i|/rating. Transformer sides: sum over phases |v conj(i)| / rating.
 
     `names` labels every quantity; `quantity` (rows,), `sign` and `bound` define the rows: excess = sign * quantity - bound <= 0;
-    `starts_high` says whether a row's search starts with everybody importing.
+    `start` is the phase corner from which a row's search starts, as a number whose bits say which phases import.
     """
 
     reduced: ReducedFeeder
@@ -45,14 +46,14 @@ class Monitors:
     quantity: IntArray
     sign: FloatArray
     bound: FloatArray
-    starts_high: BoolArray
+    start: IntArray
 
     def values(self, state: PointState) -> FloatArray:
         """Every quantity (quantities, snapshots)."""
         drawn = state.current_a
         volts = np.abs(_map(self.voltage, drawn)) / self.nominal_v[:, None]
         amps = np.abs(_map(self.current, drawn)) / self.ampacity_a[:, None]
-        power = np.abs(self._side_power(drawn)) / self.rating_va[:, None]
+        power = self._side_power(drawn) / self.rating_va[:, None]
         return np.concatenate([volts, amps, power])
 
     def excess(self, values: FloatArray) -> FloatArray:
@@ -78,17 +79,17 @@ class Monitors:
         return np.asarray(self.sign[rows][:, None] * weights)
 
     def _side_weight(self, side: int, drawn_a: ComplexArray) -> ComplexArray:
-        """With S = sum v conj(i) and u its direction, d|S| = Re(conj(u) conj(i) dv + u conj(v) di) summed over the phases."""
+        """With s = v conj(i) of a phase and u its direction, d|s| = Re(u conj(i) dv + conj(u) conj(v) di); summed over the phases."""
         volts = self.side_voltage[0][side] @ drawn_a + self.side_voltage[1][side]
         amps = self.side_current[0][side] @ drawn_a + self.side_current[1][side]
-        back = complex(_direction(np.array([np.sum(volts * np.conj(amps))]))[0])
-        weight = back * np.conj(amps) @ self.side_voltage[0][side] + np.conj(back) * np.conj(volts) @ self.side_current[0][side]
+        turn = _direction(volts * np.conj(amps))
+        weight = (turn * np.conj(amps)) @ self.side_voltage[0][side] + np.conj(turn * volts) @ self.side_current[0][side]
         return np.asarray(self.reduced.feeder.conductors / self.rating_va[side] * weight)
 
-    def _side_power(self, drawn_a: ComplexArray) -> ComplexArray:
+    def _side_power(self, drawn_a: ComplexArray) -> FloatArray:
         volts = np.tensordot(self.side_voltage[0], drawn_a, axes=1) + self.side_voltage[1][:, :, None]
         amps = np.tensordot(self.side_current[0], drawn_a, axes=1) + self.side_current[1][:, :, None]
-        return np.asarray(self.reduced.feeder.conductors * np.sum(volts * np.conj(amps), axis=1))
+        return np.asarray(self.reduced.feeder.conductors * np.sum(np.abs(volts * np.conj(amps)), axis=1))
 
 
 def build_monitors(reduced: ReducedFeeder, limits: Limits) -> Monitors:
@@ -101,12 +102,12 @@ def build_monitors(reduced: ReducedFeeder, limits: Limits) -> Monitors:
     network = feeder.network
     vmin = network.vmin_pu if limits.vmin_pu is None else limits.vmin_pu
     vmax = network.vmax_pu if limits.vmax_pu is None else limits.vmax_pu
-    magnitudes = np.arange(volts, volts + amps + sides)
+    everywhere = 2**feeder.phase_count - 1
+    current, side = np.arange(volts, volts + amps), np.arange(volts + amps, volts + amps + sides)
+    mixes = np.arange(everywhere + 1)
     names = [f"voltage at bus {_bus(feeder, node)}{_phase(feeder, phase)}" for node, phase in zip(nodes, phases, strict=True)]
-    names += [
-        f"current in line {network.lines[feeder.tree.line_of_node[node]].id}{_phase(feeder, phase)}"
-        for node, phase in zip(carriers, carrier_phases, strict=True)
-    ]
+    carried = zip(carriers, carrier_phases, strict=True)
+    names += [f"current in {_carrier(feeder, node)}{_phase(feeder, phase)}" for node, phase in carried]
     return Monitors(
         reduced=reduced,
         voltage=(reduced.voltage_map[nodes, phases], reduced.no_load_v[nodes, phases]),
@@ -117,12 +118,10 @@ def build_monitors(reduced: ReducedFeeder, limits: Limits) -> Monitors:
         side_current=side_current,
         rating_va=rating,
         names=(*names, *side_names),
-        quantity=np.concatenate([np.arange(volts), np.arange(volts), magnitudes, magnitudes]),
-        sign=np.concatenate([np.ones(volts), -np.ones(volts), np.ones(2 * magnitudes.size)]),
-        bound=np.concatenate([np.full(volts, vmax), np.full(volts, -vmin), np.ones(2 * magnitudes.size)]),
-        starts_high=np.concatenate([
-            np.zeros(volts, np.bool_), np.ones(volts, np.bool_), np.ones(magnitudes.size, np.bool_), np.zeros(magnitudes.size, np.bool_)
-        ]),
+        quantity=np.concatenate([np.arange(volts), np.arange(volts), current, current, np.repeat(side, mixes.size)]),
+        sign=np.concatenate([np.ones(volts), -np.ones(volts), np.ones(2 * amps + sides * mixes.size)]),
+        bound=np.concatenate([np.full(volts, vmax), np.full(volts, -vmin), np.ones(2 * amps + sides * mixes.size)]),
+        start=np.concatenate([np.repeat([0, everywhere, everywhere, 0], [volts, volts, amps, amps]), np.tile(mixes, sides)]),
     )
 
 
@@ -137,7 +136,15 @@ def _direction(value: ComplexArray) -> ComplexArray:
 
 
 def _bus(feeder: RadialFeeder, node: int) -> str:
-    return feeder.network.buses[feeder.tree.bus_of_node[node]].id
+    return feeder.network.buses[int(feeder.tree.bus_of_node[node])].id
+
+
+def _carrier(feeder: RadialFeeder, node: int) -> str:
+    line = int(feeder.tree.line_of_node[node])
+    if line != ROOT:
+        return f"line {feeder.network.lines[line].id}"
+    transformer = next(zone.transformer for zone in feeder.tree.zones if zone.first == node)
+    return f"low-voltage winding of transformer {feeder.network.transformers[transformer].id}"
 
 
 def _phase(feeder: RadialFeeder, phase: int) -> str:
@@ -167,23 +174,39 @@ def _proportional(one: ComplexArray, other: ComplexArray) -> bool:
 
 
 def _current_slots(reduced: ReducedFeeder, limits: Limits) -> tuple[IntArray, IntArray, FloatArray]:
-    """Rated conductors; of several that carry the same current, the one with the lowest ampacity."""
+    """Rated conductors and windings; of several that carry the same current, the one with the lowest rating."""
     feeder = reduced.feeder
+    rated_a = feed_rating_a(feeder, limits)
     best: dict[tuple[int, bytes], tuple[float, int]] = {}
-    for node in np.flatnonzero(feeder.tree.line_of_node != ROOT) if limits.check_lines else ():
-        rated = feeder.network.lines[feeder.tree.line_of_node[node]].ampacity_a
-        for phase in np.flatnonzero(feeder.has_phase[node]) if rated is not None else ():
-            carried = reduced.current_map[node, phase]
-            if rated is None or not np.any(np.abs(carried) > SAME_CURRENT):
-                continue
+    for node, phase in zip(*np.nonzero(feeder.has_phase & np.isfinite(rated_a)[:, None]), strict=True):
+        carried = reduced.current_map[node, phase]
+        if np.any(np.abs(carried) > SAME_CURRENT):
             key = (int(phase), np.round(carried / SAME_CURRENT).astype(np.complex64).tobytes())
-            best[key] = min(best.get(key, (np.inf, -1)), (rated * limits.line_rating_frac, int(node)))
+            best[key] = min(best.get(key, (np.inf, -1)), (float(rated_a[node]), int(node)))
     chosen = sorted((node, key[0], rated) for key, (rated, node) in best.items())
     return (
         np.array([node for node, _, _ in chosen], dtype=np.int64),
         np.array([phase for _, phase, _ in chosen], dtype=np.int64),
         np.array([rated for _, _, rated in chosen], dtype=np.float64),
     )
+
+
+def feed_rating_a(feeder: RadialFeeder, limits: Limits) -> FloatArray:
+    """Rated current per conductor of the branch that feeds each node, infinite where there is none or it is not to be checked."""
+    rated = np.full(feeder.tree.node_count, np.inf)
+    for node in np.flatnonzero(feeder.tree.line_of_node != ROOT) if limits.check_lines else ():
+        ampacity_a = feeder.network.lines[feeder.tree.line_of_node[node]].ampacity_a
+        rated[node] = np.inf if ampacity_a is None else ampacity_a * limits.line_rating_frac
+    for zone in feeder.tree.zones if limits.check_windings else ():
+        if zone.transformer != ROOT:
+            transformer = feeder.network.transformers[zone.transformer]
+            rated[zone.first] = rated_winding_a(transformer) * limits.transformer_rating_frac
+    return rated
+
+
+def rated_winding_a(transformer: Transformer) -> float:
+    """Rated phase current of the low-voltage side at its present tap."""
+    return transformer.rated_va / (math.sqrt(3.0) * transformer.to_ll_v * transformer.to_tap_frac)
 
 
 def _transformer_sides(

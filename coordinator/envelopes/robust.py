@@ -1,9 +1,9 @@
 """Envelopes on unbalanced feeders: successive linearisation at each row's own worst corner, then an AC certificate.
 
-Each round knows, for every row, its worst corner of the present box, the exact excess there and the exact slopes (`corners.py`). Excess plus
-slopes make one packing row over the limits, the allocation rule is solved over all rows, and the box moves there. Rounds end when the box is
-legal and the objective has settled; then all rows settle once more, the full power flow checks every distinct corner, and the box is shrunk
-uniformly towards the floors until that check holds.
+Each round knows, for every row, its worst corner of the present box, the exact excess there and the exact slopes (`corners.py`). Excess
+plus slopes make one packing row over the limits, the allocation rule is solved over all rows, and the box moves there. Rounds end when
+the box is legal and the objective has settled; then all rows settle once more, the full power flow checks every distinct corner, and
+the box is shrunk uniformly towards the floors until that check holds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Allocation rules over a packing polytope.
 
-Every linearised limit says A x <= b with A >= 0 over the limits x = (export limits, import limits) of the participants, because making any
-limit smaller makes the box of possible operating points smaller. Bounds are floor <= x <= demand. Rules other than EQUAL are convex programs;
-rows are generated as they are violated, since few of them bind.
+Every linearised limit says A x <= b with A >= 0 over the limits x = (export limits, import limits) of the participants, because making
+any limit smaller makes the box of possible operating points smaller. Bounds are floor <= x <= demand. Rules other than EQUAL are convex
+programs; rows are generated as they are violated, since few of them bind.
 """
 
 from __future__ import annotations
@@ -89,24 +89,23 @@ def _equal(demand: Demand, rows: FloatArray, rhs: FloatArray) -> FloatArray:
     def fits(levels: FloatArray) -> bool:
         return bool(np.all(rows @ at(levels) <= rhs))
 
-    levels = _largest(lambda share: top * share, fits)
+    levels = _largest(np.zeros(2), top, fits)
     for direction in (0, 1):
-        start = levels.copy()
         ahead = np.zeros(2)
-        ahead[direction] = top[direction] - start[direction]
-        levels = _largest(lambda share, start=start, ahead=ahead: start + ahead * share, fits)
+        ahead[direction] = top[direction] - levels[direction]
+        levels = _largest(levels, ahead, fits)
     return at(levels)
 
 
-def _largest(point: Callable[[float], FloatArray], fits: Callable[[FloatArray], bool]) -> FloatArray:
-    """The point of the largest share in [0, 1] that fits; share 0 is known to fit."""
+def _largest(start: FloatArray, ahead: FloatArray, fits: Callable[[FloatArray], bool]) -> FloatArray:
+    """The furthest of start + share * ahead, share in [0, 1], that fits; the start is known to fit."""
     low, high = 0.0, 1.0
-    if fits(point(high)):
-        return point(high)
+    if fits(start + ahead):
+        return np.asarray(start + ahead)
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if fits(point(middle)) else (low, middle)
-    return point(low)
+        low, high = (middle, high) if fits(start + middle * ahead) else (low, middle)
+    return np.asarray(start + low * ahead)
 
 
 def _objective(rule: AllocationRule, demand: Demand, free: BoolArray) -> Objective:

@@ -1,7 +1,7 @@
 """What is asked for when envelopes are computed.
 
-Signs are those of the design: power is positive into a connection, limits are magnitudes. A *mover* is a connection whose power may be anywhere
-in a known range: a participant inside its envelope, or a passive connection inside its declared band.
+Signs are those of the design: power is positive into a connection, limits are magnitudes. A *mover* is a connection whose power may be
+anywhere in a known range: a participant inside its envelope, or a passive connection inside its declared band.
 
 Guarantee classes (`protocols.messages.Guarantee`):
 
@@ -33,9 +33,9 @@ class EnvelopeInputError(CoordinatorError):
 class AllocationRule(enum.StrEnum):
     """How what the feeder can carry is shared out. x is a limit, M what its connection could use, w its weight, in each direction.
 
-    EQUAL: the same number for everybody (capped by M), raised until something binds, import and export at the same fraction of the largest M;
-    then each direction alone as far as it goes. PROPORTIONAL_FAIR: maximise sum w log x, so nobody who could use something gets zero.
-    LEAST_CURTAILMENT: minimise sum w (M - x)^2 / M. MAX_VOLUME: maximise sum w x; may leave somebody at the floor.
+    EQUAL: the same number for everybody (capped by M), raised until something binds, import and export at the same fraction of the
+    largest M; then each direction alone as far as it goes. PROPORTIONAL_FAIR: maximise sum w log x, so nobody who could use something
+    gets zero. LEAST_CURTAILMENT: minimise sum w (M - x)^2 / M. MAX_VOLUME: maximise sum w x; may leave somebody at the floor.
     """
 
     EQUAL = "equal"
@@ -79,12 +79,17 @@ class PassiveLoad(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What must hold. Voltage limits default to the network's. Conductors without an ampacity are not limited; the neutral is not modelled."""
+    """What must hold. Voltage limits default to the network's; conductors without an ampacity are not limited; the neutral is not modelled.
+
+    A transformer's loading is the sum of its phases' apparent powers over its rating, at the side that carries more. `check_windings` also
+    holds every low-voltage phase current to its rated value, which is stricter where phases differ.
+    """
 
     vmin_pu: float | None = None
     vmax_pu: float | None = None
     check_lines: bool = True
     check_transformers: bool = True
+    check_windings: bool = False
     line_rating_frac: float = 1.0
     transformer_rating_frac: float = 1.0
 
@@ -111,7 +116,8 @@ def check_problem(problem: EnvelopeProblem) -> None:
         raise EnvelopeInputError("guarantee is unverified: expected robust or coincident; this package publishes nothing else")
     if not problem.participants:
         raise EnvelopeInputError(f"{problem.network.name}: no participants, so there is nothing to allocate")
-    names = [item.connection for item in (*problem.participants, *problem.passive)]
+    movers: tuple[Participant | PassiveLoad, ...] = (*problem.participants, *problem.passive)
+    names = [item.connection for item in movers]
     known = problem.network.connection_index
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})

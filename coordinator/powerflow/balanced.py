@@ -53,8 +53,8 @@ def _branch_matrices(network: Network, tree: RadialTree) -> tuple[ComplexArray, 
     z = np.zeros((tree.node_count, 1, 1), dtype=np.complex128)
     y = np.zeros((tree.node_count, 1, 1), dtype=np.complex128)
     z[0] = complex(network.source.r1_ohm, network.source.x1_ohm)
-    for node in np.flatnonzero(tree.line_of_node != ROOT):
-        line = network.lines[tree.line_of_node[node]]
+    for node in map(int, np.flatnonzero(tree.line_of_node != ROOT)):
+        line = network.lines[int(tree.line_of_node[node])]
         z[node] = line.impedance_ohm()
         if line.c_f:
             half = 0.5 * line_charging_siemens(network, int(tree.line_of_node[node]), 1)
@@ -64,9 +64,7 @@ def _branch_matrices(network: Network, tree: RadialTree) -> tuple[ComplexArray, 
         if zone.transformer != ROOT:
             transformer = network.transformers[zone.transformer]
             z[zone.first] = transformer.impedance_to_side_ohm()
-            y[zone.first] += complex(transformer.no_load_w, -transformer.magnetising_frac * transformer.rated_va) / (
-                transformer.to_ll_v * transformer.to_tap_frac
-            ) ** 2
+            y[zone.first] += transformer.no_load_siemens()
     for shunt in network.shunts:
         node = int(tree.node_of_bus[network.bus_index[shunt.bus]])
         y[node] += complex(shunt.g_siemens, shunt.b_siemens)

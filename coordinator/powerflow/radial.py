@@ -143,9 +143,9 @@ class RadialFeeder:
         current = np.zeros_like(voltage)
         limit_v = tolerance_pu * self.nominal_v[:, None, None]
         converged = np.zeros(batch, dtype=np.bool_)
-        iteration = 0
+        iterations = 0
         with np.errstate(all="ignore"):
-            for iteration in range(1, MAX_ITERATIONS + 1):
+            for iterations in range(1, MAX_ITERATIONS + 1):  # noqa: B007
                 previous = voltage
                 drawn = self._gather(np.conj(drawn_va / previous.reshape(n * m, batch)[self.points.slot]))
                 if self.y_siemens is not None:
@@ -158,7 +158,7 @@ class RadialFeeder:
             converged &= np.all(alive, axis=(0, 1))
         voltage[:, :, ~converged] = np.nan
         current[:, :, ~converged] = np.nan
-        return FlowSolution(feeder=self, node_voltage_v=voltage, feed_current_a=current, converged=converged, iterations=iteration)
+        return FlowSolution(feeder=self, node_voltage_v=voltage, feed_current_a=current, converged=converged, iterations=iterations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,23 +197,23 @@ class FlowSolution:
             line = feeder.network.lines[position]
             if line.c_f:
                 fed = int(tree.node_of_line[position])
-                half = 0.5 * line_charging_siemens(feeder.network, position, m)
+                half = 0.5 * line_charging_siemens(feeder.network, int(position), m)
                 sending = self.feed_current_a[fed] + half @ self.node_voltage_v[tree.parent[fed]]
                 receiving = self.feed_current_a[fed] - half @ self.node_voltage_v[fed]
                 magnitude[position] = np.maximum(np.abs(sending), np.abs(receiving))
         return magnitude
 
     def transformer_va(self) -> FloatArray:
-        """Apparent power of each transformer (transformers, snapshots): the sum of its phases, at whichever side carries more."""
+        """Apparent power of each transformer (transformers, snapshots): the sum over phases of |s|, at whichever side carries more."""
         feeder = self.feeder
         loading = np.zeros((len(feeder.network.transformers), self.converged.size))
         for number, zone in enumerate(feeder.tree.zones):
             if zone.transformer != ROOT:
                 current = self.feed_current_a[zone.first]
                 upstream = np.conj(feeder.transfer[number]).T @ current
-                from_side = np.sum(self.node_voltage_v[zone.attach] * np.conj(upstream), axis=0)
-                to_side = np.sum(self.node_voltage_v[zone.first] * np.conj(current), axis=0)
-                loading[zone.transformer] = feeder.conductors * np.maximum(np.abs(from_side), np.abs(to_side))
+                from_side = np.sum(np.abs(self.node_voltage_v[zone.attach] * upstream), axis=0)
+                to_side = np.sum(np.abs(self.node_voltage_v[zone.first] * current), axis=0)
+                loading[zone.transformer] = feeder.conductors * np.maximum(from_side, to_side)
         return loading
 
     def source_power_va(self) -> ComplexArray:

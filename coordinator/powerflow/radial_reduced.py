@@ -1,9 +1,10 @@
 """A feeder seen from its connection points alone.
 
-Everything between the connections is linear, so the fixed point of the sweep is the small dense one V = W + Z I(V) over the points, with W
-the voltages without load and Z minus the transfer impedances; all other voltages and currents follow from the point currents. The matrices
-come from the sweep itself, so both agree to rounding. Dense matrices pay for up to some hundreds of points: a batch costs one
-(points x points) product per iteration, and exact slopes come from the adjoint of the same fixed point instead of two power flows per connection.
+Everything between the connections is linear, so the fixed point of the sweep is the small dense one V = W + Z I(V) over the points,
+with W the voltages without load and Z minus the transfer impedances; all other voltages and currents follow from the point currents.
+The matrices come from the sweep itself, so both agree to rounding. Dense matrices pay for up to some hundreds of points: a batch costs
+one (points x points) product per iteration, and exact slopes come from the adjoint of the same fixed point instead of two power flows
+per connection.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class ReducedFeeder:
         """Turn functionals of the point currents into functionals of the point powers, exactly, many states at once.
 
         Row k speaks of the state with point voltages `voltage_v[k]` and currents `current_a[k]` (all (rows, P)); the result g satisfies
-        d Re(weights . I) = Re(g . conj(dS)). From I = conj(S / V) follows dI + M conj(dI) = conj(dS / V), M = diag(I / conj(V)) conj(Z), whose
-        adjoint y = weights - conj(y M) contracts as fast as the power flow itself; since Z is common, one product serves every state.
+        d Re(weights . I) = Re(g . conj(dS)). From I = conj(S / V) follows dI + M conj(dI) = conj(dS / V), M = diag(I / conj(V))
+        conj(Z), whose adjoint y = weights - conj(y M) contracts as fast as the power flow itself; since Z is common, one product serves
+        every state.
         """
         damping = current_a / np.conj(voltage_v)
         spread = np.conj(self.point_map)

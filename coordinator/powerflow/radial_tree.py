@@ -107,7 +107,8 @@ def _adjacency(network: Network) -> list[list[tuple[int, int, bool]]]:
     """Per bus, its neighbours as (bus, branch position, whether the branch is a transformer)."""
     index = network.bus_index
     adjacency: list[list[tuple[int, int, bool]]] = [[] for _ in network.buses]
-    for is_transformer, branches in ((False, network.lines), (True, network.transformers)):
+    kinds: tuple[tuple[bool, tuple[Branch, ...]], ...] = ((False, network.lines), (True, network.transformers))
+    for is_transformer, branches in kinds:
         for position, branch in enumerate(branches):
             if branch.in_service:
                 a, b = index[branch.from_bus], index[branch.to_bus]

@@ -1,7 +1,8 @@
 """Three-phase radial AC power flow: mutual coupling, single-phase laterals, and the transformer at the head as it is wound.
 
-The vector groups that a sweep can carry are those whose low-voltage side is a grounded star: Dyn with any odd clock number (the high-voltage
-delta carries no zero sequence; the low-voltage zero sequence closes in it through the leakage impedance) and YNyn with any even one.
+The vector groups that a sweep can carry are those whose low-voltage side is a grounded star: Dyn with any odd clock number (the
+high-voltage delta carries no zero sequence; the low-voltage zero sequence closes in it through the leakage impedance) and YNyn with any
+even one.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ def _branch_matrices(network: Network, tree: RadialTree) -> tuple[ComplexArray, 
     z = np.zeros((tree.node_count, PHASES, PHASES), dtype=np.complex128)
     y = np.zeros((tree.node_count, PHASES, PHASES), dtype=np.complex128)
     z[0] = _sequence_matrix(network)
-    for node in np.flatnonzero(tree.line_of_node != ROOT):
-        line = network.lines[tree.line_of_node[node]]
+    for node in map(int, np.flatnonzero(tree.line_of_node != ROOT)):
+        line = network.lines[int(tree.line_of_node[node])]
         z[node] = place(line.impedance_ohm(), line.phases, PHASES)
         if line.c_f:
             half = 0.5 * line_charging_siemens(network, int(tree.line_of_node[node]), PHASES)
@@ -124,8 +125,7 @@ def _branch_matrices(network: Network, tree: RadialTree) -> tuple[ComplexArray, 
         if zone.transformer != ROOT:
             transformer = network.transformers[zone.transformer]
             z[zone.first] = transformer.impedance_to_side_ohm() * np.eye(PHASES)
-            shunt_va = complex(transformer.no_load_w, -transformer.magnetising_frac * transformer.rated_va)
-            y[zone.first] += np.eye(PHASES) * shunt_va / (transformer.to_ll_v * transformer.to_tap_frac) ** 2
+            y[zone.first] += transformer.no_load_siemens() * np.eye(PHASES)
     for shunt in network.shunts:
         node = int(tree.node_of_bus[network.bus_index[shunt.bus]])
         index = np.array(shunt.phases) - 1
@@ -134,10 +134,10 @@ def _branch_matrices(network: Network, tree: RadialTree) -> tuple[ComplexArray, 
 
 
 def _sequence_matrix(network: Network) -> ComplexArray:
-    """Phase matrix of the source impedance from its positive and zero sequence (negative taken as positive)."""
+    """Phase matrix of the source impedance from its positive and zero sequence."""
     source = network.source
     z1, z0 = complex(source.r1_ohm, source.x1_ohm), complex(source.r0_ohm, source.x0_ohm)
-    return np.full((PHASES, PHASES), (z0 - z1) / 3) + z1 * np.eye(PHASES)
+    return np.asarray(np.full((PHASES, PHASES), (z0 - z1) / 3) + z1 * np.eye(PHASES))
 
 
 def _transfer(network: Network, tree: RadialTree) -> ComplexArray:
