@@ -278,3 +278,16 @@ async def test_input_registers_are_asked_for_with_function_4() -> None:
         assert await it.read_input(1, 30, 2) == (30, 31)
         assert server.requests[0].function == 4
         await it.close()
+
+
+async def test_a_request_that_is_given_up_over_rtu_does_not_answer_the_next_one() -> None:
+    async with AwkwardServer(lambda request: (0.08, good(request)), rtu=True) as server:
+        it = client(server, TransportOptions(timeout_s=0.05, retries=0, late_s=0.06, backoff_s=0.0))
+        given_up = asyncio.ensure_future(it.read_holding(1, 100, 2))
+        while not server.requests:
+            await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        server.answer = good
+        assert await it.read_holding(1, 200, 2) == (200, 201)
+        await it.close()
