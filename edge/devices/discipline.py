@@ -4,8 +4,9 @@ The rules:
 
 1. A register is written only when the device is not known to hold the value already, or when its reversion timer has to be restarted.
 2. An acknowledged write is a claim. It is believed for deduplication until it has been read back, and no longer.
-3. A value that was read back as written and differs later was changed by somebody: by the device's own restart (everything is back to
-   what it was before our first write), or by another master. Both are reported, and written again.
+3. A value that was read back as written and differs later was changed. If the control is switched off, if everything is back to what
+   it was before our first write, or if the device's own timer had time to run out, the setpoint was lost; otherwise another master has
+   set something else. Both are reported, and written again.
 4. A write of unknown outcome (a timeout) makes its registers unknown, so they are written again.
 5. Writes are counted per day, registers that wear apart from those that do not. The last part of a budget is kept for writes that
    tighten a limit or keep a timer alive.
@@ -42,7 +43,7 @@ class WriteBudget:
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a read-back showed: registers that did not take our value, were changed by another master, or were lost by a restart."""
+    """What a read-back showed: registers that did not take our value, that another master changed, or that lost it (a restart, a timer)."""
 
     mismatched: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
@@ -50,15 +51,17 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriteLedger:
-    """What the device is believed to hold, register by register."""
+    """What the device is believed to hold, register by register. `switched_off` are (register, value) that mean "control disabled"."""
 
-    def __init__(self) -> None:
+    def __init__(self, switched_off: Sequence[tuple[int, int]] = ()) -> None:
+        self._switched_off = dict(switched_off)
         self._held: dict[int, int] = {}
         self._original: dict[int, int] = {}
         self._written: dict[int, int] = {}
         self._verified: set[int] = set()
         self._refused: set[int] = set()
         self._refreshed_s: dict[int, float] = {}
+        self.last_write_s = float("-inf")
         self.refused_in_a_row = 0
         self.foreign_count = 0
         self.lost_count = 0
@@ -84,12 +87,14 @@ class WriteLedger:
         return due
 
     def acknowledged(self, segment: Segment, now_s: float) -> None:
-        """The device says that it took the segment."""
+        """The device says that it took the segment. What it was already seen to hold, and is only repeated, stays verified."""
         for address, value in enumerate(segment.registers, segment.address):
             self._held[address] = value
-            self._written[address] = value
-            self._verified.discard(address)
+            if self._written.get(address) != value:
+                self._written[address] = value
+                self._verified.discard(address)
         self._refreshed_s[segment.address] = now_s
+        self.last_write_s = now_s
 
     def unknown(self, segment: Segment) -> None:
         """A write ended without an answer: its registers may hold the old or the new value."""
@@ -98,8 +103,9 @@ class WriteLedger:
             self._written.pop(address, None)
             self._verified.discard(address)
 
-    def forget(self) -> None:
-        """The device changed its map: nothing that is known about its registers holds any longer."""
+    def forget(self, switched_off: Sequence[tuple[int, int]] = ()) -> None:
+        """The device has another map: nothing that is known about its registers holds any longer."""
+        self._switched_off = dict(switched_off)
         self._held.clear()
         self._original.clear()
         self._written.clear()
@@ -107,8 +113,11 @@ class WriteLedger:
         self._refused.clear()
         self._refreshed_s.clear()
 
-    def observe(self, addresses: Sequence[int], values: Sequence[int]) -> Findings | None:
-        """Take a read of control registers; `None` when it brought nothing to report."""
+    def observe(self, addresses: Sequence[int], values: Sequence[int], *, expired: bool = False) -> Findings | None:
+        """Take a read of control registers; `None` when it brought nothing to report.
+
+        `expired` says that the device's own timer has had the time to run out since the last write.
+        """
         held, written = self._held, self._written
         wrong: list[tuple[int, int]] = []
         for address, value in zip(addresses, values, strict=True):
@@ -125,17 +134,18 @@ class WriteLedger:
             self.refused_in_a_row = 0
         if not wrong:
             return None
-        return self._judge(wrong)
+        return self._judge(wrong, expired)
 
-    def _judge(self, wrong: list[tuple[int, int]]) -> Findings:
+    def _judge(self, wrong: list[tuple[int, int]], expired: bool) -> Findings:
         changed = [(a, v) for a, v in wrong if a in self._verified]
         refused = [(a, v) for a, v in wrong if a not in self._verified]
-        restarted = bool(changed) and all(self._original.get(a) == v for a, v in changed)
+        lost = expired or any(self._switched_off.get(a) == v for a, v in changed)
+        lost = lost or all(self._original.get(a) == v for a, v in changed)
         said = {a: f"register {a} holds {v}, written was {self._written[a]}" for a, v in wrong}
         if refused:
             self.refused_in_a_row += 1
             self._refused.update(address for address, _ in refused)
-        if changed and restarted:
+        if changed and lost:
             self.lost_count += 1
         elif changed:
             self.foreign_count += 1
@@ -145,8 +155,8 @@ class WriteLedger:
         texts = tuple(said[a] for a, _ in changed)
         return Findings(
             mismatched=tuple(said[a] for a, _ in refused),
-            foreign=() if restarted else texts,
-            lost=texts if restarted else (),
+            foreign=() if lost else texts,
+            lost=texts if lost else (),
         )
 
     def _holds(self, segment: Segment) -> bool:

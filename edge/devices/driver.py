@@ -117,7 +117,7 @@ class RegisterDevice:
         try:
             device_map = self._map if self._map is not None else await self._find(now_s)
             for plan in device_map.fast:
-                await self._take(plan)
+                await self._take(plan, now_s)
             self._check_headers(device_map)
             trouble = await self._read_slow(device_map, now_s)
             reading = device_map.interpret(self.name, now_s, self._numbers)
@@ -150,15 +150,15 @@ class RegisterDevice:
         await self._client.close()
 
     async def _find(self, now_s: float) -> DeviceMap:
-        self.ledger.forget()
         self._numbers.clear()
         device_map = await self._find_map(self._client, self._unit)
+        self.ledger.forget(device_map.switched_off)
         self._slow_due_s = self._rare_due_s = now_s
         self._wanted = None
         self._map = device_map
         return device_map
 
-    async def _take(self, plan: ReadPlan) -> None:
+    async def _take(self, plan: ReadPlan, now_s: float) -> None:
         block = plan.block
         self.requests += 1
         if plan.function == 3:
@@ -169,10 +169,12 @@ class RegisterDevice:
             raise DeviceGarbage(f"{self.name}: asked for {block.count} registers at {block.start}, got {len(registers)}")
         self._numbers.update(zip(plan.names, plan.decode(registers), strict=True))
         if plan.gather_controls is not None:
-            self._read_back(plan, plan.gather_controls(registers))
+            self._read_back(plan, plan.gather_controls(registers), now_s)
 
-    def _read_back(self, plan: ReadPlan, values: tuple[int, ...]) -> None:
-        findings = self.ledger.observe(plan.controls, values)
+    def _read_back(self, plan: ReadPlan, values: tuple[int, ...], now_s: float) -> None:
+        timer_s = None if self._wanted is None else self._wanted.expires_after_s
+        expired = timer_s is not None and now_s - self.ledger.last_write_s >= timer_s
+        findings = self.ledger.observe(plan.controls, values, expired=expired)
         if findings is None:
             if self._alarms and not self.ledger.unverified:
                 self._alarms = ()
@@ -185,7 +187,8 @@ class RegisterDevice:
             self._foreign = True
             alarms.append(f"another master ({self.ledger.foreign_count} times): {'; '.join(findings.foreign)}")
         if findings.lost:
-            alarms.append(f"setpoint lost, device restarted ({self.ledger.lost_count} times): {'; '.join(findings.lost)}")
+            why = "its timer ran out" if expired else "the device restarted, or somebody switched it off"
+            alarms.append(f"setpoint lost, {why} ({self.ledger.lost_count} times): {'; '.join(findings.lost)}")
         self._alarms = tuple(alarms)
 
     def _check_headers(self, device_map: DeviceMap) -> None:
@@ -199,19 +202,19 @@ class RegisterDevice:
         """Read what is due besides the measurement. Its failure is told, but does not take the measurement away."""
         trouble: list[str] = []
         if now_s >= self._slow_due_s:
-            trouble += await self._take_all(device_map.slow)
+            trouble += await self._take_all(device_map.slow, now_s)
             self._slow_due_s = now_s + self._pace.slow_s
             self._slow_read_s = now_s
         if now_s >= self._rare_due_s:
-            trouble += await self._take_all(device_map.rare)
+            trouble += await self._take_all(device_map.rare, now_s)
             self._rare_due_s = now_s + self._pace.rare_s
         return tuple(trouble)
 
-    async def _take_all(self, plans: tuple[ReadPlan, ...]) -> list[str]:
+    async def _take_all(self, plans: tuple[ReadPlan, ...], now_s: float) -> list[str]:
         trouble: list[str] = []
         for plan in plans:
             try:
-                await self._take(plan)
+                await self._take(plan, now_s)
             except (DeviceTimeout, DeviceUnreachable):
                 raise
             except DeviceError as error:
@@ -236,7 +239,7 @@ class RegisterDevice:
             self._evidence_wait_s = self._pace.readback_s
             return False
         self._evidence_s = now_s
-        await self._take_all(device_map.slow)
+        await self._take_all(device_map.slow, now_s)
         if not self._alarms:
             self._evidence_wait_s = min(2 * self._evidence_wait_s, max(self._pace.slow_s, self._pace.readback_s))
         return True
@@ -256,7 +259,8 @@ class RegisterDevice:
                 await self._send(segment, now_s)
             status = WriteStatus.WRITTEN
             self._rewrite_s = now_s + REWRITE_REFUSED_S
-            self._slow_due_s = min(self._slow_due_s, now_s + self._pace.readback_s)
+            if self.ledger.unverified:
+                self._slow_due_s = min(self._slow_due_s, now_s + self._pace.readback_s)
         self._wanted = wanted
         return self._outcome(wanted, status, foreign, "")
 

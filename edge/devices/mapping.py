@@ -54,14 +54,15 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """A setpoint as the device will hold it.
 
-    `effective_w` is the setpoint after rounding to the resolution of the device (towards the safe side), `refresh_after_s` the age at
-    which it has to be written again so that the device's own timer does not run out, `reverts` whether the timer leads to the value
-    that was asked for. `segments` are written in order; the one that enables comes last.
+    `effective_w` is the setpoint after rounding to the resolution of the device (towards the safe side). `refresh_after_s` is the age
+    at which it has to be written again so that the device's own timer of `expires_after_s` does not run out; `reverts` says whether
+    that timer leads to the value that was asked for. `segments` are written in order; the one that enables comes last.
     """
 
     segments: tuple[Segment, ...]
     effective_w: float | None
     refresh_after_s: float | None = None
+    expires_after_s: float | None = None
     reverts: bool = True
     detail: str = ""
 
@@ -82,6 +83,7 @@ class DeviceMap(msgspec.Struct, frozen=True, kw_only=True):
 
     `fast` is read in every cycle, `slow` holds setpoints and what changes over minutes, `rare` the ratings. `headers` are numbers that
     must have a fixed value in every answer (the identifiers of SunSpec models): another value means that the device changed its map.
+    `switched_off` are the (register, value) pairs that mean that the device's control is disabled.
     """
 
     kind: DeviceKind
@@ -93,6 +95,7 @@ class DeviceMap(msgspec.Struct, frozen=True, kw_only=True):
     interpret: Callable[[str, float, Numbers], Reading]
     control: Callable[[Setpoint, Numbers], Wanted] | None = None
     headers: tuple[tuple[str, int], ...] = ()
+    switched_off: tuple[tuple[int, int], ...] = ()
 
 
 def plan_reads(

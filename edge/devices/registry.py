@@ -30,6 +30,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     It is reached at `host` and `port` (Modbus TCP, or RTU frames over TCP with `framing = "rtu"`) or at `serial_port`. The family is
     `sunspec`, which needs nothing else, or `profile` with the name of a shipped profile or the path of a TOML file. `meter_sign` is -1
     for a meter that counts export as positive: compare with a known load at commissioning. The ratings replace what the device says.
+    Without `unit` it is 1 for SunSpec and the vendor's for a profile.
     """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -43,7 +44,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     baud: Annotated[int, msgspec.Meta(ge=300, le=4_000_000)] = 9600
     parity: Literal["N", "E", "O"] = "N"
     stop_bits: Literal[1, 2] = 1
-    unit: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
+    unit: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     bases: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=65500)], ...], msgspec.Meta(min_length=1, max_length=8)] = (
         40000,
         0,
@@ -117,10 +118,12 @@ def open_device(config: DeviceConfig, client_factory: ClientFactory) -> Register
     )
     if config.family == "profile":
         profile = load_profile(config.profile or "")
+        unit = profile.unit if config.unit is None else config.unit
         find = functools.partial(_from_profile, profile=profile, ratings=ratings)
     else:
+        unit = 1 if config.unit is None else config.unit
         find = functools.partial(_from_sunspec, config=config, ratings=ratings)
-    return RegisterDevice(config.name, config.kind, client, config.unit, find, pace)
+    return RegisterDevice(config.name, config.kind, client, unit, find, pace)
 
 
 async def _from_sunspec(client: RegisterClient, unit: int, *, config: DeviceConfig, ratings: Ratings) -> DeviceMap:

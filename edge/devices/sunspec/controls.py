@@ -34,6 +34,7 @@ class ControlChoice(msgspec.Struct, frozen=True, kw_only=True):
     limit_in_force: Callable[[Numbers], float | None] = lambda numbers: None
     fields: tuple[Field, ...] = ()
     items: tuple[Item, ...] = ()
+    switched_off: tuple[tuple[int, int], ...] = ()
     reverts: bool = False
     notes: tuple[str, ...] = ()
 
@@ -57,6 +58,10 @@ class Run:
 
     def __contains__(self, name: str) -> bool:
         return name in self._address
+
+    def switched_off(self) -> tuple[tuple[int, int], ...]:
+        """The register and value that say that the control is disabled."""
+        return ((self._address[self._enable], 0),)
 
     def items(self) -> tuple[Item, ...]:
         """The address ranges of the points, for read-back."""
@@ -105,6 +110,7 @@ def generation_limit_704(survey: Survey, rated_w: float | None) -> ControlChoice
             segments=run.segments(raw),
             effective_w=None if limit_w is None else raw_limit * _percent(power) * maximum_w,
             refresh_after_s=None if timer_s is None or not can_revert else timer_s * REFRESH_FRAC,
+            expires_after_s=timer_s if can_revert else None,
             reverts=can_revert or timer_s is None,
             detail="" if can_revert or timer_s is None else "model 704 of this device has no reversion points: it keeps its last limit",
         )
@@ -121,6 +127,7 @@ def generation_limit_704(survey: Survey, rated_w: float | None) -> ControlChoice
             *_local_control(survey),
         ),
         items=run.items(),
+        switched_off=run.switched_off(),
         reverts=can_revert,
         notes=notes,
     )
@@ -155,6 +162,7 @@ def generation_limit_123(survey: Survey, rated_w: float | None) -> ControlChoice
             segments=run.segments(raw),
             effective_w=None if limit_w is None else raw_limit * _percent(power) * maximum_w,
             refresh_after_s=timer_s * REFRESH_FRAC if releases and timer_s is not None and limit_w is not None else None,
+            expires_after_s=timer_s if releases else None,
             reverts=timer_s is None or kept,
             detail="" if timer_s is None or kept else "model 123 cannot fall back to a tighter limit: it keeps the last one",
         )
@@ -170,6 +178,7 @@ def generation_limit_123(survey: Survey, rated_w: float | None) -> ControlChoice
             *_local_control(survey),
         ),
         items=run.items(),
+        switched_off=run.switched_off(),
         notes=(
             "model 123 only: its reversion timer would return it to uncurtailed, so the timer stays off where a limit must hold, "
             "and on loss of the controller the device keeps its last limit; it cannot fall back to a tighter one",
@@ -214,6 +223,7 @@ def power_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
             segments=run.segments(raw),
             effective_w=None if setpoint.power_w is None else into * step_w + pv_w,
             refresh_after_s=None if timer_s is None or not can_revert else timer_s * REFRESH_FRAC,
+            expires_after_s=timer_s if can_revert else None,
             reverts=can_revert or timer_s is None,
             detail="" if can_revert or timer_s is None else "model 704 of this device has no reversion points: it keeps its last power",
         )
@@ -223,6 +233,7 @@ def power_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
         control=control,
         fields=(*survey.fields(model, power_scale=scale), *_local_control(survey)),
         items=run.items(),
+        switched_off=run.switched_off(),
         reverts=can_revert,
         notes=notes,
     )
@@ -260,6 +271,7 @@ def power_124(survey: Survey, max_charge_w: float | None, max_discharge_w: float
             segments=run.segments(raw),
             effective_w=None if power_w is None else effective_w,
             refresh_after_s=None if timer_s is None or not has_timer else timer_s * REFRESH_FRAC,
+            expires_after_s=timer_s if has_timer else None,
             reverts=kept,
             detail="" if kept else "model 124 cannot fall back to a chosen power: it returns to the inverter's own control",
         )
@@ -268,6 +280,7 @@ def power_124(survey: Survey, max_charge_w: float | None, max_discharge_w: float
         control=control,
         fields=(*survey.fields(model, rate_scale="InOutWRte_SF", rate_base="WChaMax"), *_local_control(survey)),
         items=run.items(),
+        switched_off=run.switched_off(),
         notes=("model 124 only: on loss of the controller the battery returns to the inverter's own control, not to a chosen power",),
     )
 

@@ -26,6 +26,8 @@ from edge.values import DeviceKind, Reading, Setpoint
 OFF_STATES = {"101": (1, 2), "701": (0, 1)}
 """St of 101 to 113 and InvSt of 701 that mean off or sleeping: an inverter at night may not implement its power."""
 
+FAULT_STATES = {"101": 7, "701": 6}
+
 AC_MODELS = (701, 113, 112, 111, 103, 102, 101)
 METER_MODELS = (203, 204, 202, 201)
 
@@ -82,12 +84,12 @@ def _pv(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap:
         notes.append("neither model 704 nor model 123 is usable: generation cannot be limited")
     if survey.has_storage and not ports:
         notes.append("the inverter does not tell the power of its PV inputs apart: PV and battery are measured as one")
-    off = OFF_STATES["701" if model.id == 701 else "101"]
+    family = "701" if model.id == 701 else "101"
 
     def interpret(name: str, now_s: float, numbers: Numbers) -> Reading:
         if ports:
             generated_w = sum(numbers.get(port.name) or 0.0 for port in ports)
-        elif numbers.get("power") is None and numbers.get("state") in off:
+        elif numbers.get("power") is None and numbers.get("state") in OFF_STATES[family]:
             generated_w = 0.0
         else:
             generated_w = _power(name, numbers, "power")
@@ -102,7 +104,7 @@ def _pv(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap:
             limit_w=choice.limit_in_force(numbers),
             energy_import_wh=numbers.get("absorbed"),
             energy_export_wh=numbers.get("injected"),
-            alarms=_alarms(numbers.get("events"), "inverter") + choice.warnings(numbers),
+            alarms=_faults(numbers, family) + _alarms(numbers.get("events"), "inverter") + choice.warnings(numbers),
         )
 
     capabilities = Capabilities(
@@ -135,6 +137,7 @@ def _battery(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceM
     notes = [*device.notes, *choice.notes]
     if choice.control is None:
         notes.append("neither model 704 nor model 124 is usable: the battery cannot be commanded")
+    family = "701" if ac is not None and ac.id == 701 else "101"
     source = "ports" if hybrid and ports else "bank" if any(f.name == "bank_power" for f in fast) else "ac"
 
     def interpret(name: str, now_s: float, numbers: Numbers) -> Reading:
@@ -157,7 +160,10 @@ def _battery(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceM
             limit_w=choice.limit_in_force(numbers),
             energy_import_wh=numbers.get("absorbed"),
             energy_export_wh=numbers.get("injected"),
-            alarms=_alarms(numbers.get("events"), "inverter") + _alarms(numbers.get("bank_events"), "battery") + choice.warnings(numbers),
+            alarms=_faults(numbers, family)
+            + _alarms(numbers.get("events"), "inverter")
+            + _alarms(numbers.get("bank_events"), "battery")
+            + choice.warnings(numbers),
         )
 
     capabilities = Capabilities(
@@ -220,6 +226,7 @@ def _assemble(
         rare=plans[2],
         interpret=interpret,
         control=control,
+        switched_off=choice.switched_off,
         headers=tuple((f.name, m.id) for f, m in zip(headers, touched, strict=True)),
     )
 
@@ -238,6 +245,10 @@ def _voltages(numbers: Numbers) -> tuple[float, ...] | None:
 
 def _first(*candidates: float | None) -> float | None:
     return next((c for c in candidates if c is not None), None)
+
+
+def _faults(numbers: Numbers, family: str) -> tuple[str, ...]:
+    return ("the inverter reports state fault",) if numbers.get("state") == FAULT_STATES[family] else ()
 
 
 def _alarms(bits: float | None, table: str) -> tuple[str, ...]:

@@ -66,3 +66,21 @@ async def test_sessions_are_shared_by_endpoint_and_not_between_endpoints() -> No
     endpoints = [client.endpoint for client in clients]  # type: ignore[attr-defined]
     assert endpoints[0] is endpoints[1] and len({id(endpoint) for endpoint in endpoints}) == 3
     assert [endpoint.where for endpoint in endpoints] == ["10.0.0.5:502", "10.0.0.5:502", "10.0.0.6:502", "/dev/ttyUSB0"]
+
+
+async def test_a_profile_knows_the_usual_unit_of_its_device() -> None:
+    units: list[int] = []
+
+    class Listening:
+        async def read_holding(self, unit: int, address: int, count: int) -> tuple[int, ...]:
+            units.append(unit)
+            return (0,) * count
+
+        async def write_holding(self, unit: int, address: int, values: object) -> None: ...
+
+        async def close(self) -> None: ...
+
+    keba = {"name": "ev", "kind": "ev_charger", "family": "profile", "profile": "keba-p30", "host": "10.0.0.7"}
+    for config in (keba, {**keba, "unit": 3}):
+        await open_device(msgspec.convert(config, DeviceConfig), lambda _: Listening()).read(0.0)  # type: ignore[arg-type,return-value]
+    assert set(units) == {255, 3}

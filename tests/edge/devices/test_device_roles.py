@@ -251,3 +251,10 @@ async def test_704_is_preferred_and_123_is_the_fallback_when_704_is_not_implemen
     await device.write(Setpoint(name="dev", kind=DeviceKind.PV, limit_w=2500.0), 0.0)
     assert parsed(bank, 123).points["WMaxLimPct"].cvalue == 50.0
     assert any("model 123 only" in note for note in device.capabilities.notes)
+
+
+async def test_an_inverter_in_state_fault_says_so() -> None:
+    bank = pv_103()
+    poke(bank, 103, "St", 7)
+    poke(bank, 103, "Evt1", 0)
+    assert "the inverter reports state fault" in (await device_on(bank, DeviceKind.PV).read(0.0)).alarms

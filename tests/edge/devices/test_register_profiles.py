@@ -140,7 +140,7 @@ async def test_a_socket_that_restarted_is_told_its_current_again() -> None:
     await device.read(1.0)
     put(bank, 1210, [0, 0])
     reading = await device.read(2.0)
-    assert any("device restarted" in alarm for alarm in reading.alarms)
+    assert any("the device restarted" in alarm for alarm in reading.alarms)
     assert (await device.write(ev(7000.0), 2.0)).status is WriteStatus.WRITTEN
 
 

@@ -203,7 +203,7 @@ async def test_a_device_that_restarted_and_forgot_gets_its_setpoint_back_at_once
         poke(bank, 123, point, CONTROL_123[point])
     poke(bank, 103, "W", 3000)
     reading = await device.read(16.0)
-    assert reading.limit_w is None and any("device restarted" in alarm for alarm in reading.alarms)
+    assert reading.limit_w is None and any("the device restarted" in alarm for alarm in reading.alarms)
     assert device.foreign_count == 0
     assert (await device.write(pv(1000.0), 16.0)).status is WriteStatus.WRITTEN
     assert parsed(bank, 123).points["WMaxLim_Ena"].value == 1
@@ -309,3 +309,49 @@ async def test_closing_gives_the_session_back() -> None:
     device = device_on(bank, DeviceKind.PV)
     await device.close()
     assert bank.closed
+
+
+async def test_a_setpoint_that_the_device_itself_let_go_is_lost_and_not_stolen() -> None:
+    bank = pv_701()
+    device = device_on(bank, DeviceKind.PV, slow_s=5.0)
+    await device.read(0.0)
+    await device.write(pv(2500.0, revert_w=500.0, after_s=60.0), 0.0)
+    await device.read(6.0)
+    await device.write(pv(2500.0, revert_w=500.0, after_s=60.0), 6.0)
+    poke(bank, 704, "WMaxLimPct", 100)
+    reading = await device.read(100.0)
+    assert any("its timer ran out" in alarm for alarm in reading.alarms) and device.foreign_count == 0
+    assert reading.limit_w == 500.0
+    assert (await device.write(pv(2500.0, revert_w=500.0, after_s=60.0), 100.0)).status is WriteStatus.WRITTEN
+
+
+async def test_a_restart_is_recognised_even_if_our_old_setpoint_was_there_before_us() -> None:
+    bank = sunspec_bank(
+        model_registers(103, AC_103),
+        model_registers(120, RATING_120),
+        model_registers(121, SETTINGS_121),
+        model_registers(123, {**CONTROL_123, "WMaxLimPct": 4000, "WMaxLim_Ena": 1}),
+    )
+    device = device_on(bank, DeviceKind.PV, slow_s=5.0)
+    await device.read(0.0)
+    await device.write(pv(2500.0), 0.0)
+    await device.read(6.0)
+    poke(bank, 123, "WMaxLimPct", 10000)
+    poke(bank, 123, "WMaxLim_Ena", 0)
+    assert any("the device restarted" in alarm for alarm in (await device.read(12.0)).alarms)
+    assert device.foreign_count == 0
+
+
+async def test_restarting_a_timer_costs_one_write_and_no_read() -> None:
+    bank = pv_701()
+    device = device_on(bank, DeviceKind.PV, slow_s=3600.0, readback_s=1.0)
+    await device.read(0.0)
+    poke(bank, 701, "W", 2000)
+    for second in range(0, 100, 10):
+        await device.write(pv(2500.0, revert_w=500.0, after_s=14.0), float(second))
+        await device.read(second + 5.0)
+    assert len(bank.writes) == 10
+    bank.reads.clear()
+    await device.write(pv(2500.0, revert_w=500.0, after_s=14.0), 100.0)
+    await device.read(105.0)
+    assert len(bank.reads) == 1 and len(bank.writes) == 11
