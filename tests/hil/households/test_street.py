@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hil.households import NeighbourhoodDay
+from hil.households.solar import sun_direction
 from hil.households.street import FLEET, START_S, street_day
 from hil.households.street_check import check_day
 from hil.households.street_check import main as check_main
@@ -125,6 +126,22 @@ def test_sessions_are_evenings_and_windows_hold_their_energy(street: Neighbourho
         assert car.connected_at(START_S + 12 * 3600.0) is None
     for tank in (tank for household in street.households for tank in household.site.shiftable):
         assert tank.energy_needed_wh <= tank.rated_w * 16.0
+
+
+@pytest.mark.parametrize(
+    ("time_s", "east", "north", "up"),
+    [
+        (1734834000, -0.0057, 0.2481, 0.9687),
+        (1734813000, 0.9163, -0.2860, 0.2802),
+        (1718937000, -0.0327, 0.8763, 0.4807),
+        (1736839800, -0.9013, -0.1407, 0.4097),
+        (1742511600, 0.7859, 0.3822, 0.4861),
+    ],
+)
+def test_the_sun_stands_where_pvlib_sees_it(time_s: int, east: float, north: float, up: float) -> None:
+    """pvlib 0.16.1 `get_solarposition` at 37.8 S 145.0 E; Cooper's declination is good to about a degree at the equinoxes."""
+    found = np.array(sun_direction(np.array([float(time_s)]), -37.8, 145.0))[:, 0]
+    np.testing.assert_allclose(found, [east, north, up], atol=0.015)
 
 
 def test_the_fleet_is_as_announced() -> None:
