@@ -95,7 +95,7 @@ class Allocator:
             if envelope is None or envelope.import_limit_w < floor.import_w - 1.0 or envelope.export_limit_w < floor.export_w - 1.0:
                 raise UnverifiedEnvelopeError(f"the verified box does not contain what node {node.name} may be following already")
             limits[node.name] = LimitPair(
-                import_w=max(math.floor(envelope.import_limit_w), min(floor.import_w, envelope.import_limit_w)),
-                export_w=max(math.floor(envelope.export_limit_w), min(floor.export_w, envelope.export_limit_w)),
+                import_w=max(float(math.floor(envelope.import_limit_w)), min(floor.import_w, envelope.import_limit_w)),
+                export_w=max(float(math.floor(envelope.export_limit_w)), min(floor.export_w, envelope.export_limit_w)),
             )
         return Box(limits=limits, result=result)

@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 SENDER = "coordinator"
 MAX_EVENTS_PER_STEP = 50
 MAX_DELIVERY_S = 86400
+STORE_RETRY_S = 30.0
 HELD = (ResponseStatus.RECEIVED, ResponseStatus.STARTED)
 
 
@@ -109,7 +110,7 @@ class CoordinatorService:
         self._considered: dict[float, dict[str, LimitPair]] = {}
         self._sequencer = Sequencer(0.0)
         self._sessions = 0
-        self._publish_due_s = self._refresh_due_s = self._status_due_s = 0.0
+        self._publish_due_s = self._refresh_due_s = self._status_due_s = self._store_due_s = 0.0
         self._said: frozenset[str] = frozenset()
         self._unsent: dict[str, list[EnvelopeControl]] = {}
         self._whole: set[str] = set()
@@ -174,7 +175,9 @@ class CoordinatorService:
         now_s = self._clock.now_s()
         self._publish_status(now_s, SafetyState.OFFLINE)
         self._remember()
-        self._flush(now_s)
+        self._store_due_s = self._clock.monotonic_s()
+        if self._flush(now_s) is None:
+            log.error("stopping with %d rows that could not be stored; they are lost", self._store.waiting)
         await self._bus.stop()
 
     def _remember(self) -> None:
@@ -331,10 +334,13 @@ class CoordinatorService:
         self._bus.publish(status_message(self._signer, community, now_s, self._sequencer.next(), state, reasons))
 
     def _flush(self, now_s: float) -> int | None:
-        """Bring the record to the disk; None while that is not possible, and then it waits."""
+        """Bring the record to the disk; None while that is not possible, and then it waits and is tried again after a while."""
+        if "store" in self._conditions and self._clock.monotonic_s() < self._store_due_s:
+            return None
         try:
             written = self._store.flush(now_s)
         except StoreError as error:
+            self._store_due_s = self._clock.monotonic_s() + STORE_RETRY_S
             self._condition("store", f"{error}; {self._store.waiting} rows wait, lost so far: {self._store.lost.total()}")
             return None
         self._conditions.pop("store", None)
