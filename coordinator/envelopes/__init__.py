@@ -1,7 +1,7 @@
 """Operating envelopes: limits at connection points under which a feeder stays legal, each verified by exact AC power flow."""
 
 from coordinator.envelopes.certificate import Certificate, Check, Envelope, EnvelopeResult, Extreme, Infeasible
-from coordinator.envelopes.compute import PreparedFeeder, compute_envelopes, compute_schedule, prepare
+from coordinator.envelopes.compute import PreparedFeeder, check_envelopes, compute_envelopes, compute_schedule, prepare
 from coordinator.envelopes.values import AllocationRule, EnvelopeInputError, EnvelopeProblem, Limits, Participant, PassiveLoad
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Participant",
     "PassiveLoad",
     "PreparedFeeder",
+    "check_envelopes",
     "compute_envelopes",
     "compute_schedule",
     "prepare",

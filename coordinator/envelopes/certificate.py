@@ -13,6 +13,7 @@ import msgspec
 
 from coordinator.envelopes.values import AllocationRule
 from coordinator.errors import UnverifiedEnvelopeError
+from coordinator.powerflow.radial import ComplexArray
 from protocols.messages import Guarantee
 
 
@@ -138,13 +139,18 @@ class Envelope:
         )
 
 
-class EnvelopeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Envelopes of one interval. `rounds` counts how often limits were linearised anew; `theta` is the final uniform shrink (1 = none)."""
+class EnvelopeResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Envelopes of one interval. `rounds` counts how often limits were linearised anew; `theta` is the final uniform shrink (1 = none).
+
+    `corner_va` (connections, corners) is the power of every connection at each corner that was checked, for whoever wants to check them
+    with an engine of their own.
+    """
 
     certificate: Certificate
     rule: AllocationRule
     rounds: int
     theta: float
+    corner_va: ComplexArray
 
     @property
     def envelopes(self) -> tuple[Envelope, ...]:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from coordinator.envelopes.certificate import EnvelopeResult, Infeasible
+from coordinator.envelopes.boxes import collect_demand
+from coordinator.envelopes.certificate import Check, EnvelopeResult, Infeasible
 from coordinator.envelopes.monitors import Monitors, build_monitors
-from coordinator.envelopes.robust import WarmStart, compute_robust
+from coordinator.envelopes.robust import WarmStart, check_limits, compute_robust
 from coordinator.envelopes.values import EnvelopeProblem, Limits, check_problem
 from coordinator.network.model import Network
 from coordinator.powerflow.balanced import balanced_feeder
@@ -40,6 +41,17 @@ def compute_envelopes(problem: EnvelopeProblem, prepared: PreparedFeeder | None 
     check_problem(problem)
     ready = _matching(problem, prepared)
     return compute_robust(problem, ready.monitors)[0]
+
+
+def check_envelopes(problem: EnvelopeProblem, prepared: PreparedFeeder | None = None) -> Check:
+    """Check the participants' `max_import_w` and `max_export_w` as if they were their envelopes, by the problem's guarantee class.
+
+    This is how limits that were set by hand, or by another tool, are audited.
+    """
+    check_problem(problem)
+    ready = _matching(problem, prepared)
+    demand = collect_demand(problem)
+    return check_limits(problem, ready.monitors, demand.cap_w).check
 
 
 def compute_schedule(

@@ -8,6 +8,7 @@ the box is shrunk uniformly towards the floors until that check holds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from coordinator.envelopes.corners import CornerSearch, RowState, phase_corners,
 from coordinator.envelopes.monitors import Monitors
 from coordinator.envelopes.rules import Demand, allocate
 from coordinator.envelopes.values import EnvelopeProblem
-from coordinator.powerflow.radial import BoolArray, FloatArray
+from coordinator.powerflow.radial import ComplexArray, FloatArray
 
 METHOD = "sign-pattern corners of every node-phase, conductor and transformer row, signs settled at the corner itself"
 MAX_ROUNDS = 12
@@ -34,6 +35,14 @@ SETTLED_FRAC = 5e-4
 START_W = 1000.0
 SHRINK_FIRST = (1.0 - 1e-6, 1.0 - 1e-5, 1.0 - 1e-4, 1.0 - 1e-3, 1.0 - 1e-2)
 SHRINK_TO = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A check and the connection powers (connections, corners) that it solved."""
+
+    check: Check
+    corner_va: ComplexArray
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,17 +69,7 @@ def compute_robust(
     problem: EnvelopeProblem, monitors: Monitors, warm: WarmStart | None = None
 ) -> tuple[EnvelopeResult | Infeasible, WarmStart | None]:
     """Compute one interval; the second value warms the next one."""
-    movers = collect_movers(problem, monitors.reduced.feeder)
-    work = _Work(
-        problem=problem,
-        monitors=monitors,
-        movers=movers,
-        boxes=collect_boxes(problem),
-        demand=collect_demand(problem),
-        search=CornerSearch(
-            monitors=monitors, movers=movers, phase_corners=phase_corners(movers, monitors.reduced.feeder)
-        ),
-    )
+    work = _prepare(problem, monitors)
     floor = work.demand.floor_w
     start = np.clip(np.full(floor.size, START_W) if warm is None else warm.limits_w, floor, work.demand.cap_w)
     states = _begin(work, start) if warm is None else [_copy(state) for state in warm.rows]
@@ -78,23 +77,44 @@ def compute_robust(
         start = floor
         states = _begin(work, floor)
     if states is None:
-        return _no_solution(work), None
+        return _no_solution(), None
     limits, rounds = _iterate(work, states, start, MAX_ROUNDS)
     if limits is None:
-        found = _broken_floors(work, states)
-        if found is not None:
-            return found, None
         limits = floor
-    check = _check(work, states, limits)
+    checked = _check(work, states, limits)
     for _ in range(REPAIRS):
-        if check.holds:
+        if checked.check.holds or np.array_equal(limits, floor):
             break
         # Settling all rows found a worse corner than the rounds had seen; they go on from there.
         again, more = _iterate(work, states, limits, REPAIR_ROUNDS)
         rounds += more
         limits = limits if again is None else again
-        check = _check(work, states, limits)
-    return _certify(work, states, limits, check, rounds)
+        checked = _check(work, states, limits)
+    return _certify(work, states, limits, checked, rounds)
+
+
+def check_limits(problem: EnvelopeProblem, monitors: Monitors, limits_w: FloatArray) -> Checked:
+    """Check given limits x = (exports, imports) of the participants at their worst corners; nothing is allocated."""
+    work = _prepare(problem, monitors)
+    states = _begin(work, limits_w)
+    if states is None:
+        corners = [np.where(work.search.phase_corners, *reversed(box.sides(limits_w))) for box in work.boxes]
+        power = work.movers.power_va(np.concatenate(corners).T)
+        return Checked(check=check_corners(monitors.reduced.feeder, problem.limits, power, METHOD), corner_va=power)
+    return _check(work, states, limits_w)
+
+
+def _prepare(problem: EnvelopeProblem, monitors: Monitors) -> _Work:
+    feeder = monitors.reduced.feeder
+    movers = collect_movers(problem, feeder)
+    return _Work(
+        problem=problem,
+        monitors=monitors,
+        movers=movers,
+        boxes=collect_boxes(problem),
+        demand=collect_demand(problem),
+        search=CornerSearch(monitors=monitors, movers=movers, phase_corners=phase_corners(movers, feeder)),
+    )
 
 
 def _begin(work: _Work, limits_w: FloatArray) -> list[RowState] | None:
@@ -156,79 +176,71 @@ def linear_rows(boxes: tuple[Box, ...], states: list[RowState], limits_w: FloatA
 
 
 def _certify(
-    work: _Work, states: list[RowState], limits: FloatArray, check: Check, rounds: int
+    work: _Work, states: list[RowState], limits: FloatArray, checked: Checked, rounds: int
 ) -> tuple[EnvelopeResult | Infeasible, WarmStart | None]:
     """Shrink towards the floors where the check does not hold yet, and build the certificate."""
     floor = work.demand.floor_w
     bound_by = _binding(work, states, limits)
     theta = 1.0
-    if not check.holds:
-        shrunk, theta = _shrink(work, states, limits)
-        if shrunk is None:
-            return _broken_floors(work, states) or _no_solution(work), None
-        check = shrunk
+    if not checked.check.holds:
+        at_floor = _check(work, states, floor)
+        if not at_floor.check.holds:
+            return infeasible(at_floor.check), None
+        checked, theta = _shrink(work, states, limits, at_floor)
         limits = floor + theta * (limits - floor)
     certificate = Certificate(
-        guarantee=work.problem.guarantee, check=check, box=verified_limits(work.problem, limits, bound_by)
+        guarantee=work.problem.guarantee, check=checked.check, box=verified_limits(work.problem, limits, bound_by)
     )
-    result = EnvelopeResult(certificate=certificate, rule=work.problem.rule, rounds=rounds, theta=theta)
+    result = EnvelopeResult(
+        certificate=certificate, rule=work.problem.rule, rounds=rounds, theta=theta, corner_va=checked.corner_va
+    )
     return result, WarmStart(limits_w=limits, rows=states)
 
 
-def _check(work: _Work, states: list[RowState], limits_w: FloatArray) -> Check:
-    """Settle every row, then solve each distinct corner of each box, all-high and all-low included, by the full power flow."""
+def _check(work: _Work, states: list[RowState], limits_w: FloatArray) -> Checked:
+    """Settle every row, then solve the distinct corners of each box, all phase corners included, by the full power flow."""
     corners: list[FloatArray] = []
     for box, state in zip(work.boxes, states, strict=True):
         low, high = box.sides(limits_w)
         work.search.settle(state, low, high, near=np.inf)
-        unique, _ = unique_corners(np.concatenate([state.at_high, _uniform(state.at_high.shape[1])]))
+        unique, _ = unique_corners(np.concatenate([state.at_high, work.search.phase_corners]))
         corners.append(np.where(unique, high, low))
     power = work.movers.power_va(np.concatenate(corners).T)
-    return check_corners(work.monitors.reduced.feeder, work.problem.limits, power, METHOD)
+    check = check_corners(work.monitors.reduced.feeder, work.problem.limits, power, METHOD)
+    return Checked(check=check, corner_va=power)
 
 
-def _uniform(movers: int) -> BoolArray:
-    return np.repeat(np.array([[True], [False]]), movers, axis=1)
-
-
-def _shrink(work: _Work, states: list[RowState], limits: FloatArray) -> tuple[Check | None, float]:
-    """Largest uniform share of the way from the floors to the limits whose check holds, by bisection; None when none does."""
+def _shrink(work: _Work, states: list[RowState], limits: FloatArray, at_floor: Checked) -> tuple[Checked, float]:
+    """Largest uniform share of the way from the floors to the limits whose check holds, by bisection."""
     floor = work.demand.floor_w
-    check = _check(work, states, floor)
-    if not check.holds:
-        return None, 0.0
-    low, high = 0.0, 1.0
+    low, high, best = 0.0, 1.0, at_floor
     # The breach is usually tiny, so the first tries stay close to the full box.
     for share in SHRINK_FIRST:
         tried = _check(work, states, floor + share * (limits - floor))
-        if tried.holds:
+        if tried.check.holds:
             return tried, share
         high = share
     while high - low > SHRINK_TO:
         middle = 0.5 * (low + high)
         tried = _check(work, states, floor + middle * (limits - floor))
-        if tried.holds:
-            low, check = middle, tried
+        if tried.check.holds:
+            low, best = middle, tried
         else:
             high = middle
-    return check, low
+    return best, low
 
 
-def _broken_floors(work: _Work, states: list[RowState]) -> Infeasible | None:
-    """What breaks when everybody may use no more than its floor, or None when nothing does."""
-    check = _check(work, states, work.demand.floor_w)
+def infeasible(check: Check) -> Infeasible:
+    """Name what passive loads and floors alone break, from the check of the floors."""
+    if not check.converged:
+        return _no_solution()
     broken = tuple(item for item in check.extremes if not item.margin >= 0.0)
-    return infeasible(broken) if broken else None
-
-
-def infeasible(broken: tuple[Extreme, ...]) -> Infeasible:
-    """Name what passive loads and floors alone break."""
     named = "; ".join(f"{item.where} is {item.value:.5g}, limit {item.limit:.5g}" for item in broken)
     return Infeasible(broken=broken, reason=f"passive loads and floors alone can break a limit: {named}")
 
 
-def _no_solution(work: _Work) -> Infeasible:
-    collapse = Extreme(value=float("nan"), limit=float("nan"), margin=float("nan"), where="the power flow of passive loads and floors")
+def _no_solution() -> Infeasible:
+    collapse = Extreme(value=math.nan, limit=math.nan, margin=math.nan, where="the power flow of passive loads and floors")
     return Infeasible(broken=(collapse,), reason="the power flow of passive loads and floors alone has no solution")
 
 
