@@ -20,7 +20,7 @@ from edge.schedule.model import Array
 EPS_ABS = 1e-8
 EPS_GAP_ABS = 1e-9
 EPS_GAP_REL = 1e-11
-"""PIQP measures the gap against terms far larger than the bill; with its own tolerances a bill may be 1e-6 off. This costs one iteration."""
+"""PIQP measures the gap against terms far larger than the bill; with its own tolerances a bill may be 1e-6 off."""
 MAX_ITERATIONS = 100
 """Half as many again as the worst ever seen; a solve that needs more is treated as failed."""
 
