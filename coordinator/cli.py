@@ -44,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log what happens in detail, on stderr")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run the service: collect telemetry, publish rolling verified envelopes")
+    run = commands.add_parser(
+        "run",
+        help="run the service: collect telemetry, publish rolling verified envelopes",
+        epilog="Keys are Ed25519 in PEM: openssl genpkey -algorithm ed25519 -out coordinator.key (mode 600), and the public half by"
+        " openssl pkey -in coordinator.key -pubout.",
+    )
     run.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
     run.add_argument("--step-s", type=_positive, default=1.0, help="seconds between two steps (default 1)")
     run.set_defaults(command="run")

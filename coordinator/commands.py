@@ -30,6 +30,7 @@ from coordinator.service import CoordinatorService, status_message
 from protocols.clock import SystemClock
 from protocols.messages import Guarantee, SafetyState
 from protocols.mqtt_bus import MqttBus
+from protocols.signing import Sequencer
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,8 @@ def run(arguments: argparse.Namespace) -> int:
     clock = SystemClock()
     signer = read_signer(config)
     community = config.identity.community
-    will = status_message(signer, community, clock.now_s(), 0, SafetyState.OFFLINE)
+    sequencer = Sequencer(clock.now_s())
+    will = status_message(signer, community, clock.now_s(), sequencer.next(), SafetyState.OFFLINE, ("connection lost",))
     service = CoordinatorService(
         config,
         bus=MqttBus(config.broker, client_id=f"coordinator-{community}", will=will),
@@ -215,6 +217,7 @@ def run(arguments: argparse.Namespace) -> int:
         store=open_store(config),
         signer=signer,
         verifier=read_verifier(config),
+        status_sequencer=sequencer,
     )
     asyncio.run(_loop(service, arguments.step_s))
     return EXIT_DONE

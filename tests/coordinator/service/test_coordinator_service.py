@@ -17,7 +17,7 @@ from coordinator.envelopes import EnvelopeProblem, EnvelopeResult, Infeasible, c
 from coordinator.errors import ConfigError, UnverifiedEnvelopeError
 from coordinator.network.model import Bus, Connection, Line, Network, NetworkKind, Source, Transformer
 from coordinator.powerflow.pgm import PgmEngine
-from coordinator.service import CoordinatorService
+from coordinator.service import CoordinatorService, status_message
 from coordinator.store import Store
 from protocols.clock import ManualClock
 from protocols.memory_bus import MemoryBroker, MemoryBus
@@ -130,6 +130,7 @@ class Feeder:
             signer=KEYS["coordinator"],
             verifier=Verifier(COMMUNITY, {home: [KEYS[home].public_key] for home in HOMES}),
             compute=self.options.get("compute"),
+            status_sequencer=self.options.get("status_sequencer"),
         )
 
     async def step(self, dt_s: float = 0.0) -> Any:
@@ -386,3 +387,19 @@ def test_a_node_without_a_connection_is_refused_before_anything_starts(tmp_path:
     stranger = NodeSection(name="h9", connection="c9", import_rating_w=1.0, export_rating_w=1.0)
     with pytest.raises(ConfigError, match=r"'c9' does not exist in network street - at \$\.nodes\[0\]"):
         Feeder(tmp_path, settings(nodes=(stranger,)))
+
+
+async def test_envelopes_do_not_push_the_last_will_out_of_the_replay_window(tmp_path: Path) -> None:
+    """A will is signed when the connection is made; hundreds of envelopes later the homes must still believe it."""
+    feeder = Feeder(tmp_path)
+    sequencer = Sequencer(START_S)
+    will = status_message(KEYS["coordinator"], COMMUNITY, START_S, sequencer.next(), SafetyState.OFFLINE)
+    feeder.options["status_sequencer"] = sequencer
+    feeder.boot()
+    await feeder.service.start()
+    for _ in range(40):
+        await feeder.step(300.0)
+    feeder.bus.publish(will)
+    last = feeder.homes["h1"].hear()[-1]
+    assert isinstance(last, Status)
+    assert last.state is SafetyState.OFFLINE
