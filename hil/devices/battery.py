@@ -304,12 +304,12 @@ class RateWindow:
         self._in_frac, self._out_frac = share, -share
 
     def narrowed_w(self, power_w: float) -> float:
-        """The inverter's own choice, narrowed to the window in force."""
+        """The inverter's own choice, narrowed to the window in force; where its ends contradict each other the charge rate holds."""
         if not self._mode:
             return power_w
         low_w = -self._rated_discharge_w * self._out_frac if self._mode & DISCHARGE_LIMITED else -math.inf
         high_w = self._max_charge_w * self._in_frac if self._mode & CHARGE_LIMITED else math.inf
-        return min(max(power_w, low_w), max(high_w, low_w))
+        return min(max(power_w, low_w), high_w)
 
     def values(self) -> Mapping[str, Value]:
         """The live points of model 124 that belong to the window."""

@@ -186,6 +186,11 @@ def test_busy_as_zero_swallows_writes() -> None:
     assert device.read_registers(1, address, 1) == (10000,)
 
 
+def test_a_faulty_device_still_refuses_what_cannot_be_asked() -> None:
+    for kind in (FaultKind.BUSY_AS_ZERO, FaultKind.GARBAGE_REGISTERS):
+        assert faulty(kind).answer(b"\x03\x9c\x40\xff\xff") == b"\x83\x03"
+
+
 def test_a_stuck_device_repeats_itself_and_goes_on_living() -> None:
     device = pv()
     run(device, 30.0, Inputs(available_w=1000.0))

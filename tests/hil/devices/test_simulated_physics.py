@@ -112,6 +112,28 @@ def test_a_refreshed_timer_does_not_run_out() -> None:
     assert device.generation_w == pytest.approx(500.0)
 
 
+def test_a_timer_does_not_run_while_its_control_is_disabled() -> None:
+    device = pv(der=True)
+    write(device, 704, "WMaxLimPctRvrtTms", 0, 60)
+    write(device, 704, "WMaxLimPct", 2000)
+    assert read(device, 704, "WMaxLimPctRvrtRem", 2) == (0, 0)
+    run(device, 59.0, SUN)
+    write(device, 704, "WMaxLimPctEna", 1)
+    run(device, 59.0, SUN)
+    assert device.generation_w == pytest.approx(1000.0)
+
+
+def test_a_limit_written_through_model_123_reverts_as_model_123_does_though_704_is_there_too() -> None:
+    device = pv(quirks=Quirks(models=(1, 101, 121, 123, 704)))
+    write(device, 704, "WMaxLimPctRvrt", 500)
+    write(device, 704, "WMaxLimPctEnaRvrt", 1)
+    write(device, 123, "WMaxLimPct_RvrtTms", 30)
+    write(device, 123, "WMaxLimPct", 2000)
+    write(device, 123, "WMaxLim_Ena", 1)
+    run(device, 90.0, SUN)
+    assert device.generation_w == pytest.approx(4000.0)
+
+
 def test_some_inverters_rearm_the_timer_with_the_enable_point_only() -> None:
     device = pv(quirks=Quirks(rearm_on_any_write=False))
     write(device, 123, "WMaxLimPct", 1000)
@@ -164,7 +186,7 @@ def test_a_disconnected_inverter_produces_nothing_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("model_id", "point", "value"),
-    [(123, "WMaxLimPct", 10001), (123, "WMaxLim_Ena", 2), (123, "OutPFSet", 90), (121, "WMax", 60000), (123, "WMaxLimPct", 0xFFFF)],
+    [(123, "WMaxLimPct", 10001), (123, "WMaxLim_Ena", 2), (123, "OutPFSet", 90), (121, "WMax", 60000), (123, "WMaxLimPct_RvrtTms", 0xFFFF)],
 )
 def test_a_value_out_of_range_is_refused_and_changes_nothing(model_id: int, point: str, value: int) -> None:
     device = pv()
@@ -271,6 +293,7 @@ def test_a_battery_obeys_wset_in_watts_and_in_percent_and_reverts_to_its_chosen_
     run(device, 60.0, Inputs())
     assert device.power_w == pytest.approx(0.0, abs=1e-3)
     assert read(device, 704, "WSetEna") == (1,)
+    assert read(device, 704, "WSet", 2) == (0, 0), "the reversion value has become the value"
 
 
 def test_a_setpoint_beyond_the_ratings_saturates() -> None:
@@ -315,6 +338,15 @@ def test_the_rates_of_model_124_revert_to_the_inverters_own_choice() -> None:
     run(device, 30.0, Inputs())
     assert device.power_w == pytest.approx(0.0, abs=1.0)
     assert read(device, 124, "StorCtl_Mod") == (0,)
+
+
+def test_a_contradictory_window_of_model_124_holds_its_charge_rate() -> None:
+    device = battery(legacy=True)
+    write(device, 124, "OutWRte", 0x10000 - 5000)
+    write(device, 124, "InWRte", 2000)
+    write(device, 124, "StorCtl_Mod", 3)
+    run(device, 60.0, Inputs())
+    assert device.power_w == pytest.approx(800.0)
 
 
 def test_a_reserve_keeps_the_battery_from_discharging() -> None:
