@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -50,6 +51,8 @@ COORDINATOR = "coordinator"
 DAY_S = 86400.0
 PRICE_STEP_S = 1800.0
 SMALLEST_CURRENT_A = 6.0
+READBACK_CYCLES = 6
+"""A setpoint is read back after every sixth cycle; it is written in every one, because the devices' own timers are that short."""
 
 Place = Callable[[SimulatedDevice], tuple[str, int]]
 
@@ -91,6 +94,7 @@ def edge_config(
     """The configuration of one household's controller, as its installer would write it."""
     site = home.site
     buy, sell = _price_windows(day)
+    state_folder.mkdir(parents=True, exist_ok=True)
     control, coordinator = scenario.control, scenario.coordinator
     return EdgeConfig(
         identity=IdentitySection(
@@ -108,7 +112,7 @@ def edge_config(
             buy=buy,
             sell=sell,
         ),
-        devices=tuple(_device(home, device, place, device_timeout_s) for device in home.devices.values()),
+        devices=tuple(_device(home, device, place, device_timeout_s, control.cycle_s) for device in home.devices.values()),
         vehicles=_vehicles(home, day),
         control=ControlSection(
             mode="coordinated" if coordinated else "uncoordinated",
@@ -167,7 +171,7 @@ def coordinator_config(
     )
 
 
-def _device(home: Home, device: SimulatedDevice, place: Place, timeout_s: float) -> DeviceConfig:
+def _device(home: Home, device: SimulatedDevice, place: Place, timeout_s: float, cycle_s: float) -> DeviceConfig:
     host, port = place(device)
     kind = DeviceKind(device.kind)
     profile = {DeviceKind.EV_CHARGER: EV_CHARGER, DeviceKind.LOAD: str(LOAD_PROFILE)}.get(kind)
@@ -181,6 +185,7 @@ def _device(home: Home, device: SimulatedDevice, place: Place, timeout_s: float)
         unit=device.unit,
         bases=(40000,),
         phases=_phases(home),
+        readback_s=READBACK_CYCLES * cycle_s,
         rated_w=_rated_w(home, device),
         timeout_s=timeout_s,
     )
@@ -193,8 +198,10 @@ def _rated_w(home: Home, device: SimulatedDevice) -> float | None:
     return None
 
 
-def _phases(home: Home) -> int:
-    return len(home.phase_index)
+def _phases(home: Home) -> Literal[1, 2, 3]:
+    count = len(home.phase_index)
+    assert count in (1, 2, 3)
+    return cast(Literal[1, 2, 3], count)
 
 
 def _vehicles(home: Home, day: NeighbourhoodDay) -> tuple[VehicleConfig, ...]:
@@ -219,7 +226,7 @@ def _vehicles(home: Home, day: NeighbourhoodDay) -> tuple[VehicleConfig, ...]:
 def _price_windows(day: NeighbourhoodDay) -> tuple[tuple[PriceWindow, ...], tuple[PriceWindow, ...]]:
     """The day's prices as windows of local time, half an hour at the finest; equal neighbours are one window."""
     midnight_s = day.start_s - (day.start_s + day.utc_offset_s) % DAY_S
-    starts_s = midnight_s + PRICE_STEP_S * np.arange(round(DAY_S / PRICE_STEP_S))
+    starts_s = midnight_s + PRICE_STEP_S * np.arange(round(DAY_S / PRICE_STEP_S), dtype=np.float64)
     windows: list[tuple[PriceWindow, ...]] = []
     for prices in day.tariff.prices(starts_s, day.utc_offset_s):
         found = [

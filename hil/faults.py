@@ -104,7 +104,7 @@ def _events(
     """(start, duration) of the events of one kind at one target, apart from each other, in order."""
     span_s = max(0.0, duration_s - first_s)
     count = int(rng.poisson(per_day * span_s / DAY_S))
-    begins_s = np.sort(rng.uniform(first_s, duration_s, count))
+    begins_s = np.sort(rng.uniform(first_s, max(first_s, duration_s), count))
     lengths_s = rng.uniform(entry.shortest_s, entry.longest_s, count)
     events: list[tuple[float, float]] = []
     free_s = 0.0

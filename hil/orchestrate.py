@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import logging
 import multiprocessing
 import os
@@ -142,7 +143,7 @@ def record_path(out: Path, variant: str) -> Path:
 
 
 def _here(order: Order, progress: RunProgress) -> dict[str, Finished]:
-    return {variant: _finish(order, variant, lambda done, total, name=variant: progress(name, done, total)) for variant in order.variants}
+    return {variant: _finish(order, variant, functools.partial(progress, variant)) for variant in order.variants}
 
 
 def _finish(order: Order, variant: str, progress: Callable[[int, int], None]) -> Finished:

@@ -6,13 +6,21 @@ file; the home's devices live on by their own timers in between.
 
 from __future__ import annotations
 
+import functools
+import time
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
+from coordinator.demand import network_limits
+from coordinator.envelopes.compute import compute_envelopes, prepare
+from coordinator.network.cases import load as load_network
+from coordinator.network.validate import require_valid
+from coordinator.service import CoordinatorService
+from coordinator.store import Store as CoordinatorStore
 from edge.agent import CycleRecord, EdgeAgent
 from edge.config import EdgeConfig
+from edge.correspondence import status_message
 from edge.devices.driver import Device
 from edge.devices.registry import open_device
 from edge.store import Store
@@ -25,10 +33,9 @@ from hil.taps import BusTap
 from hil.world import Home, World
 from protocols.bus import BusMessage
 from protocols.clock import ManualClock
-from protocols.keys import load_private_key, load_public_key
-from protocols.messages import SafetyState, Status
+from protocols.keys import load_public_key
+from protocols.messages import SafetyState
 from protocols.signing import Sequencer, Signer, Verifier
-from protocols.topics import node_topic
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -144,14 +151,14 @@ class EdgeSlot:
         self.watch.deliver(message, self._around.published)
 
     def _signer(self) -> Signer:
-        return Signer(load_private_key(Path(self._config.identity.key_file)))
+        return Signer(self._around.keys.private[self.name])
 
     def _will(self) -> BusMessage:
-        now_s = self._around.clock.now_s()
-        status = Status(
-            sender=self.name, time_s=now_s, sequence=Sequencer(now_s).next(), state=SafetyState.OFFLINE, software="commonwatt-hil"
+        now_s, identity = self._around.clock.now_s(), self._config.identity
+        sequence = Sequencer(now_s).next()
+        return status_message(
+            identity.community, self.name, self._signer(), sequence, now_s, SafetyState.OFFLINE, ("connection lost",)
         )
-        return self._signer().seal(node_topic(self._around.loaded.scenario.name, self.name, "status"), status, retain=True)
 
 
 class CoordinatorSlot:
@@ -162,19 +169,38 @@ class CoordinatorSlot:
         self._config = coordinator_config(around.loaded, world, around.keys, around.folder / "coordinator")
         self.tap = BusTap(around.stage.bus(COORDINATOR, None), on_publish=around.published.add)
         self.reachable = True
-        self._service: Any = None
+        self.spent_s = 0.0
+        self.computed = 0
+        self.refused = 0
+        self.problems: set[str] = set()
+        self._service: CoordinatorService | None = None
 
     async def start(self) -> None:
         """Bring the service up."""
-        from coordinator.service import CoordinatorService
-
-        self._service = CoordinatorService(self._config, bus=self.tap, clock=self._around.clock)
+        config = self._config
+        network = require_valid(load_network(config.feeder.network))
+        keys = {node.name: [load_public_key(Path(file)) for file in node.key_files] for node in config.nodes}
+        self._service = CoordinatorService(
+            config,
+            network=network,
+            bus=self.tap,
+            clock=self._around.clock,
+            store=CoordinatorStore(config.store.url, buffer_rows=config.store.buffer_rows),
+            signer=Signer(self._around.keys.private[COORDINATOR]),
+            verifier=Verifier(config.identity.community, keys),
+            compute=functools.partial(compute_envelopes, prepared=prepare(network, network_limits(config))),
+        )
         await self._service.start()
 
     async def step(self) -> None:
         """One cycle of the service."""
         assert self._service is not None
-        await self._service.step()
+        begun_s = time.monotonic()
+        record = await self._service.step()
+        self.spent_s += time.monotonic() - begun_s
+        self.computed += record.computed
+        self.refused += sum(record.refused.values())
+        self.problems.update(record.problems)
 
     async def reach(self, reachable: bool) -> None:
         """Cut the coordinator off from the broker, or let it find it again. It does not know, and goes on working."""

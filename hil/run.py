@@ -103,7 +103,11 @@ class FeederRun:
         finally:
             await self._stop()
         timings = {"wall_s": wall_s, "start_s": started_s - begun_s, "modbus_requests": float(requests), "cycles": float(self._cycles)}
-        summary, checks = self._watching.close(self._edges, self._around.published, self._coordinator.checks() if self._coordinator else [])
+        summary, checks = self._watching.close(self._edges, self._around.published)
+        if self._coordinator is not None:
+            timings |= {"coordinator_s": self._coordinator.spent_s, "envelopes_computed": float(self._coordinator.computed)}
+            for problem in sorted(self._coordinator.problems):
+                log.warning("coordinator: %s", problem)
         return RunOutcome(summary=summary, checks=checks, plan=self.plan, record=self._watching.record, timings=timings)
 
     async def _start(self) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from hil.checkers import CheckResult, EnergyConserved, EnvelopeHeld, NetworkLimits, P1NeverShed, SocWithinLimits, Tally
+from hil.corner_check import PublishedEnvelopesHold
 from hil.envelope_watch import PublishedRegister
 from hil.figures import home_figures, run_figures
 from hil.frames import Frame, Record
@@ -44,6 +45,7 @@ class Watching:
         self._network = NetworkLimits(names, scenario.limits)
         self._p1 = P1NeverShed(names)
         self._soc = SocWithinLimits(names)
+        self._corners = PublishedEnvelopesHold(scenario, world)
         self._settlement = Settlement(names, METERING_INTERVAL_S)
         cycles = round(scenario.day.duration_h * 3600.0 / scenario.control.cycle_s)
         self.record = Record(names, day.start_s, scenario.control.cycle_s, cycles)
@@ -51,6 +53,8 @@ class Watching:
     def watch(self, now_s: float, frames: list[Frame]) -> None:
         """The frames of the cycle that began at `now_s`."""
         buy, sell = self._day.tariff.prices(np.array([now_s]), self._day.utc_offset_s)
+        if self._coordinated:
+            self._corners.watch(now_s, frames[0].import_limit_w, frames[0].export_limit_w)
         for frame in frames:
             self._envelope.watch(frame)
             self._energy.watch(frame)
@@ -60,16 +64,15 @@ class Watching:
             self._settlement.watch(frame, float(buy[0]), float(sell[0]))
         self.record.add(frames)
 
-    def close(
-        self, edges: Sequence[EdgeCounts], published: PublishedRegister, extra: list[CheckResult]
-    ) -> tuple[RunSummary, list[CheckResult]]:
+    def close(self, edges: Sequence[EdgeCounts], published: PublishedRegister) -> tuple[RunSummary, list[CheckResult]]:
         """Book what is open and say what was seen."""
         self._settlement.close()
         self._world.close(self._energy.tally)
         settlement = self._settlement
         checks = [self._p1.result(), self._soc.result(), self._energy.result(), settlement.result()]
         if self._coordinated:
-            checks += [self._envelope.result(), self._network.result(), *published_checks(published, edges), *extra]
+            checks += [self._envelope.result(), self._network.result(), self._corners.result()]
+            checks += published_checks(published, edges)
         homes = home_figures(
             self.record, settlement.home_micro / MICRO, self._envelope.exceeded_s, settlement.import_wh, settlement.export_wh
         )

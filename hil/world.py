@@ -182,6 +182,13 @@ class World:
         self._read_meters(now_s, step_s, net_w)
         return self._frame(now_s + step_s, step_s, parts, index, soc_frac, limits_w, alive)
 
+    def solve_for(self, net_import_w: Floats, net_import_var: Floats) -> PlantState:
+        """What the feeder would do if the homes drew this, behind the source voltage of its tables. Moves nothing."""
+        feeder = self.plant.feeder
+        net_w, net_var = np.zeros(len(feeder.connections)), np.zeros(len(feeder.connections))
+        net_w[self._row], net_var[self._row] = net_import_w, net_import_var
+        return self.plant.solve(net_w, net_var, feeder.source.voltage_pu)
+
     def close(self, tally: Tally) -> None:
         """End the run: check every store and every meter against what flowed. A vehicle that is still there may yet be charged."""
         for home in self.homes:
