@@ -1,9 +1,10 @@
 """From one frozen snapshot to the setpoints of one cycle. Pure: it reads what the watches believe and calls the guard.
 
 Two stances. *Sighted*: what the meter says less what the usable devices say is the uncontrolled part; silent and deaf devices are in
-it, so the others compensate for whatever those do, and for what they are known to do next when their timers run out. *Blind*, in the
-very cycle in which the meter cannot be believed: the uncontrolled load may be anything from zero to the import limit, silent devices
-anything between their last setpoint and what they revert to.
+it, so the others compensate for whatever those do, and for what they are known to do next when their timers run out. A PV system or
+load that can be told but not read keeps its limit, or gets a lower one: it is taken to do what it did. *Blind*, in the very cycle in
+which the meter cannot be believed: the uncontrolled load may be anything from zero to the import limit, silent devices anything
+between their last setpoint and what they revert to.
 
 Every setpoint carries what the device shall fall back to by itself. Together those fallbacks keep the export limit at zero load and
 the import limit at any load that alone does not break it, for the strictest limits that are known to come.
@@ -72,7 +73,7 @@ class Decider:
     ) -> Chosen:
         """Setpoints for all devices that can be reached. `fixed` names those that refused theirs in this cycle: they stay as they are."""
         bounds = _bounds(limits, self._settings.margin_w)
-        counted = [w for w in self._controlled if w.usable and w.name not in fixed]
+        counted = [w for w in self._controlled if (w.usable or (w.held and not blind)) and w.name not in fixed]
         others = [w for w in self._controlled if w not in counted] if len(counted) < len(self._controlled) else []
         told = [self._safe(w, strictest) for w in others if w.name not in fixed and w.reachable]
         base_w = None if blind else self._base_w(counted)
@@ -87,7 +88,7 @@ class Decider:
         pvs = [w for w in self._pvs if w in counted]
         chargers = [w for w in self._chargers if w in counted]
         loads = [w for w in self._loads if w in counted]
-        rest_w = self._last_base_w + sum(w.reading.power_w for w in (*pvs, *chargers, *loads) if w.reading is not None)
+        rest_w = self._last_base_w + sum(w.power_w for w in (*pvs, *chargers, *loads))
         wished = wishes(plan, now_s, rest_w, self._settings.chargers)
         house = House(
             base_low_w=low_w,
@@ -112,8 +113,7 @@ class Decider:
             return None
         base_w = reading.power_w
         for watch in counted:
-            assert watch.reading is not None
-            base_w -= watch.reading.power_w
+            base_w -= watch.power_w
         return base_w
 
     def _with_jumps(
@@ -124,15 +124,15 @@ class Decider:
         low_w = high_w = base_w
         for watch in others:
             setpoint = next((item for item in told if item.name == watch.name), None)
-            before_w, after_w = watch.next_power_w(now_s, self._settings.cycle_s, setpoint)
-            jump_w = after_w - before_w
-            base_w += jump_w
-            low_w += min(jump_w, 0.0)
-            high_w += max(jump_w, 0.0)
+            fall_w, likely_w, rise_w = watch.next_jump_w(now_s, self._settings.cycle_s, setpoint)
+            low_w += fall_w
+            base_w += likely_w
+            high_w += rise_w
         return low_w, high_w, base_w
 
     def _any_load(self, now_s: float, import_w: float, others: Sequence[DeviceWatch]) -> tuple[float, float]:
-        """Any load that alone does not break the import limit, and whatever devices that cannot be read may do."""
+        """Any load that alone does not break the import limit (a vehicle that cannot be told is such a load), and whatever else devices
+        that cannot be read may do."""
         low_w = 0.0
         high_w = import_w if import_w < math.inf else 0.0
         for watch in others:
@@ -141,7 +141,8 @@ class Decider:
                 range_low_w = min(range_low_w, watch.reading.power_w)
                 range_high_w = max(range_high_w, watch.reading.power_w)
             low_w += range_low_w
-            high_w += range_high_w
+            if watch.kind is DeviceKind.BATTERY:
+                high_w += range_high_w
         return low_w, high_w
 
     def _battery_ports(self, watches: Sequence[DeviceWatch], wish_w: float) -> tuple[BatteryPort, ...]:
@@ -175,12 +176,13 @@ class Decider:
         total_w = sum(rated)
         ports = []
         for watch, rated_w in zip(watches, rated, strict=True):
-            reading = watch.reading
-            assert reading is not None
-            produced_w = max(-reading.power_w, 0.0)
+            produced_w = max(-watch.power_w, 0.0)
             available_w = produced_w
             told_w = None if watch.commanded is None else watch.commanded.limit_w
-            if reading.available_w is not None:
+            reading = watch.reading
+            if not watch.usable:
+                rated_w = rated_w if told_w is None else min(told_w, rated_w)
+            elif reading is not None and reading.available_w is not None:
                 available_w = max(produced_w, min(reading.available_w, rated_w))
             elif told_w is not None and produced_w >= told_w - max(0.05 * told_w, 20.0):
                 available_w = max(produced_w, min(produced_w + PROBE_FRAC * rated_w, rated_w))
@@ -189,12 +191,17 @@ class Decider:
         return tuple(ports)
 
     def _load_port(self, watch: DeviceWatch, wished: Wishes) -> LoadPort:
-        reading = watch.reading
-        assert reading is not None
-        drawn_w = max(reading.power_w, 0.0)
+        drawn_w = max(watch.power_w, 0.0)
         rated_w = drawn_w if watch.rated_w is None else watch.rated_w
         rated_w = max(min(rated_w, self._settings.most_charge_w.get(watch.name, math.inf)), 0.0)
-        draw_w = 0.0 if reading.connected is False else min(max(watch.own_draw_w, drawn_w), max(rated_w, drawn_w))
+        reading, told_w = watch.reading, None if watch.commanded is None else watch.commanded.limit_w
+        if not watch.usable:
+            rated_w = rated_w if told_w is None else min(told_w, rated_w)
+            draw_w = min(drawn_w, rated_w)
+        elif reading is not None and reading.connected is False:
+            draw_w = 0.0
+        else:
+            draw_w = min(max(watch.own_draw_w, drawn_w), max(rated_w, drawn_w))
         wish_w = wished.charger_limit_w.get(watch.name)
         return LoadPort(rated_w=rated_w, draw_w=draw_w, sure_w=min(drawn_w, draw_w), wish_limit_w=wish_w)
 
@@ -208,7 +215,10 @@ class Decider:
         strictest: LimitSet,
     ) -> list[Setpoint]:
         setpoints = [self._battery(w, power_w) for w, power_w in zip(batteries, decision.battery_w, strict=True)]
-        setpoints += [self._pv(w, limit_w, strictest) for w, limit_w in zip(pvs, decision.pv_limit_w, strict=True)]
+        for watch, limit_w in zip(pvs, decision.pv_limit_w, strict=True):
+            if limit_w is None and not watch.usable and watch.commanded is not None:
+                limit_w = watch.commanded.limit_w
+            setpoints.append(self._pv(watch, limit_w, strictest))
         setpoints += [self._draw(w, limit_w, strictest) for w, limit_w in zip(chargers, decision.charger_limit_w, strict=True)]
         setpoints += [self._draw(w, limit_w, strictest) for w, limit_w in zip(loads, decision.load_limit_w, strict=True)]
         return setpoints

@@ -23,6 +23,9 @@ BAND_FRAC = 0.04
 GROWTH_FRAC = 0.02
 """By how much of its rating a derated battery is asked to do more, each time it does what it is asked."""
 
+GROWN_FRAC = 0.1
+"""By how much of its rating a PV system may have risen since it was last read, as far as its limit permits."""
+
 MOST_PLAUSIBLE_W = 1e6
 OVER_RATING = 2.0
 LEAST_VOLTAGE_V = 20.0
@@ -87,6 +90,18 @@ class DeviceWatch:
         return self.reading is not None and not self.deaf
 
     @property
+    def held(self) -> bool:
+        """Whether the device can be told but not read, and has a limit that it most likely keeps."""
+        if not self.reachable or self.commanded is None or self.kind in (DeviceKind.BATTERY, DeviceKind.METER):
+            return False
+        return self.reading is None or (self.deaf and self.doubtful)
+
+    @property
+    def power_w(self) -> float:
+        """What the device does: as measured, else as it most likely is."""
+        return self.reading.power_w if self.reading is not None and not self.deaf else self._present_w()
+
+    @property
     def band_w(self) -> float:
         """Tolerance between setpoint and measured power."""
         return BAND_W if self.rated_w is None else max(BAND_W, BAND_FRAC * self.rated_w)
@@ -143,22 +158,31 @@ class DeviceWatch:
         most_w = revert_w if reverted else max(limit_w, revert_w)
         return (-most_w, 0.0) if self.kind is DeviceKind.PV else (0.0, most_w)
 
-    def next_power_w(self, now_s: float, cycle_s: float, told: Setpoint | None) -> tuple[float, float]:
-        """Where the power is, as far as is known, and where it will be before the next cycle: `told` is the setpoint that the device
-        is about to get although it cannot be read; without one its own timer may run out."""
+    def next_jump_w(self, now_s: float, cycle_s: float, told: Setpoint | None) -> tuple[float, float, float]:
+        """By how much the power of a device that is not counted on may fall, most likely changes, and may rise before the next cycle.
+
+        `told` is the setpoint that it is about to get although it cannot be read; without one its own timer may run out.
+        """
         before_w = self._present_w()
         if told is not None:
             if self.deaf and not self.doubtful:
-                return before_w, before_w
-            return before_w, self._power_under_w(before_w, told.power_w, told.limit_w)
+                return 0.0, 0.0, 0.0
+            return self._jump(before_w, told.power_w, told.limit_w)
         setpoint = self.commanded
         if setpoint is None or not self.reverts or setpoint.revert_after_s is None:
-            return before_w, before_w
-        reverts_s = self.commanded_s + setpoint.revert_after_s
-        after_w = self._power_under_w(before_w, setpoint.revert_power_w, setpoint.revert_limit_w)
-        if now_s > reverts_s:
-            return after_w, after_w
-        return before_w, after_w if reverts_s <= now_s + cycle_s else before_w
+            return 0.0, 0.0, 0.0
+        if not now_s <= self.commanded_s + setpoint.revert_after_s <= now_s + cycle_s:
+            return 0.0, 0.0, 0.0
+        return self._jump(before_w, setpoint.revert_power_w, setpoint.revert_limit_w)
+
+    def _jump(self, before_w: float, power_w: float | None, limit_w: float | None) -> tuple[float, float, float]:
+        jump_w = self._power_under_w(before_w, power_w, limit_w) - before_w
+        more_w = 0.0
+        if self.kind is DeviceKind.PV and jump_w > 0.0:
+            told_w = None if self.commanded is None else self.commanded.limit_w
+            rated_w = MOST_PLAUSIBLE_W if self.rated_w is None else self.rated_w
+            more_w = max(min(rated_w if told_w is None else told_w, GROWN_FRAC * rated_w - before_w) + before_w, 0.0)
+        return min(jump_w, 0.0), jump_w, max(jump_w, 0.0) + more_w
 
     def _present_w(self) -> float:
         """The power of a device that cannot be read, as it most likely is: what it was told since, or did when it was last read.

@@ -19,6 +19,8 @@ from tests.edge.world import COMMUNITY, NODE, NODE_KEY, START_S, FakeDevice, Wor
 
 CYCLE_S = 10.0
 GRACE_S = 15.0
+CALM_S = 30.0
+"""Between two events: the criteria are about the response to one."""
 
 
 class RollingEnvelopes:
@@ -67,21 +69,24 @@ async def one_day(folder: Path, seed: int, hours: float, faults: tuple[str, ...]
         now_s = world.clock.now_s()
         if cycle % 30 == 0 and cycle > 0 and rng.random() < 0.8:
             envelopes.publish()
-        shake(world, rng)
         for device, until_s in list(healed_s.items()):
-            if now_s >= until_s:
+            if now_s >= max(until_s, world.calm_until_s):
                 if device.fault == "off":
                     device.forget()
                 device.fault = None
                 del healed_s[device]
-        if faults and not healed_s and rng.random() < 0.03:
+                world.calm_until_s = now_s + CALM_S
+        shake(world, rng)
+        if faults and not healed_s and now_s >= world.calm_until_s and rng.random() < 0.1:
             device = rng.choice([world.meter, *world.controlled])
             device.fault = rng.choice(faults)
             if device is world.meter and device.fault in ("off", "refuse_write"):
                 device.fault = "timeout"
             healed_s[device] = now_s + rng.uniform(10.0, 120.0)
-        if faults and rng.random() < 0.003:
+            world.calm_until_s = now_s + CALM_S
+        if faults and now_s >= world.calm_until_s and rng.random() < 0.01:
             await world.power_cycle()
+            world.calm_until_s = now_s + CALM_S
         await world.agent.step()
         world.live(CYCLE_S, 2.5, inside=envelopes.limits)
         world.watcher.receive()
