@@ -39,7 +39,7 @@ from edge.config import (
 from edge.devices.registry import DeviceConfig
 from edge.values import DeviceKind
 from hil.devices.device import SimulatedDevice
-from hil.flexible_load import PROFILE as LOAD_PROFILE
+from hil.flexible_load import CIRCUITS_PROFILE, HEATER_PROFILE
 from hil.households import NeighbourhoodDay
 from hil.scenario import LoadedScenario, Scenario
 from hil.world import EV_CHARGER, Home, World
@@ -174,7 +174,8 @@ def coordinator_config(
 def _device(home: Home, device: SimulatedDevice, place: Place, timeout_s: float, cycle_s: float) -> DeviceConfig:
     host, port = place(device)
     kind = DeviceKind(device.kind)
-    profile = {DeviceKind.EV_CHARGER: EV_CHARGER, DeviceKind.LOAD: str(LOAD_PROFILE)}.get(kind)
+    load_profile = str(HEATER_PROFILE if device is home.tank else CIRCUITS_PROFILE)
+    profile = {DeviceKind.EV_CHARGER: EV_CHARGER, DeviceKind.LOAD: load_profile}.get(kind)
     return DeviceConfig(
         name=device.name,
         kind=kind,

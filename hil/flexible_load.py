@@ -1,7 +1,8 @@
 """A simulated controllable load: circuits or a heating element that draw what they want, up to a limit.
 
-It is the bench's own device, described to the edge by the profile `hil/profiles/bench-load.toml`: registers 0-7 are measurements, 8 the
-limit, 10 the limit to which it falls back, 12 the seconds without a write after which it does.
+It is the bench's own device, described to the edge by the profiles `hil/profiles/bench-*.toml`: registers 0-7 are measurements, 8 the
+limit, 10 the limit to which it falls back, 12 the seconds without a write after which it does. The profile of the heating element uses
+the fall-back; that of the circuits, which are many and small, does not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from hil.devices.quirks import Quirks
 from hil.devices.registers import ILLEGAL_VALUE, ModbusRefusal, RegisterMap
 from hil.devices.vendor import VendorPoint, vendor_segments
 
-PROFILE = Path(__file__).parent / "profiles" / "bench-load.toml"
+PROFILES = Path(__file__).parent / "profiles"
+CIRCUITS_PROFILE, HEATER_PROFILE = PROFILES / "bench-circuits.toml", PROFILES / "bench-heater.toml"
 
 POINTS = (
     VendorPoint(address=0, name="power_w", type="float32", missing=float("nan")),

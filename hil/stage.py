@@ -26,7 +26,7 @@ from protocols.bus import Bus, BusMessage
 from protocols.memory_bus import MemoryBroker, MemoryBus
 from protocols.mqtt_bus import MqttBus, MqttSettings
 
-DEVICE_TIMEOUT_S = 0.1
+DEVICE_TIMEOUT_S = 0.25
 """How long an edge waits for a device on the loopback interface; a silent device costs this much wall time in each attempt."""
 
 BARRIER_TIMEOUT_S = 20.0
@@ -164,14 +164,42 @@ class MemoryStage:
         return sum(client.requests for client in self._clients)
 
 
+class RequestLog:
+    """Every Modbus request of a run, cycle by cycle, by endpoint: what a bench needs to ask the same again without a controller."""
+
+    def __init__(self) -> None:
+        self.cycles: list[dict[tuple[str, str], list[bytes]]] = []
+
+    def next_cycle(self) -> None:
+        """What follows belongs to a new cycle."""
+        self.cycles.append({})
+
+    def overhear(self, key: tuple[str, str], device: SimulatedDevice) -> SimulatedDevice:
+        """The device, with every request to it noted from now on."""
+        answer = device.answer
+
+        def noted(pdu: bytes) -> bytes:
+            if self.cycles:
+                self.cycles[-1].setdefault(key, []).append(pdu)
+            return answer(pdu)
+
+        device.answer = noted  # type: ignore[method-assign]
+        return device
+
+
 class SocketStage:
-    """See the module docstring; `mosquitto` is the broker's program where it is not on PATH."""
+    """See the module docstring; `mosquitto` is the broker's program where it is not on PATH, `log` notes every request."""
 
     device_timeout_s = DEVICE_TIMEOUT_S
     concurrent_io = True
 
-    def __init__(self, homes: Sequence[Home], mosquitto: Path | None = None) -> None:
-        self._endpoints = {(home.name, device.name): Endpoint(devices=(device,)) for home in homes for device in home.devices.values()}
+    def __init__(self, homes: Sequence[Home], mosquitto: Path | None = None, log: RequestLog | None = None) -> None:
+        self._log = log
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        for home in homes:
+            for device in home.devices.values():
+                key = (home.name, device.name)
+                self._endpoints[key] = Endpoint(devices=(device if log is None else log.overhear(key, device),))
         self._server = DeviceServer(tuple(self._endpoints.values()))
         self._broker = Broker(mosquitto)
         self._observer: BusTap | None = None
@@ -210,6 +238,8 @@ class SocketStage:
         return ModbusSessions(monotonic_s)
 
     async def together(self, cycles: Sequence[Callable[[], Awaitable[None]]]) -> None:
+        if self._log is not None:
+            self._log.next_cycle()
         await asyncio.gather(*(cycle() for cycle in cycles))
 
     async def connected(self, taps: Sequence[BusTap]) -> None:
