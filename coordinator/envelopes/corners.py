@@ -10,6 +10,7 @@ it gets no corner of its own (it stands at all-high or all-low) and is merely lo
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,11 @@ OFFER_TOLERANCE = 0.02
 FLAT = 1e-6
 # Slopes change by some ten per cent over a legal box; a row that stays legal at three times its linear swing needs no corner of its own.
 SWINGS = 3.0
+# In the certificate, rows this close to their limit have their PROBED least certain movers turned, COMBINED of them in every combination.
+PROBE_NEAR = 0.002
+PROBED = 16
+COMBINED = 4
+NOBODY: IntArray = np.zeros(0, dtype=np.int64)
 
 
 Box = tuple[FloatArray, FloatArray]
@@ -87,7 +93,17 @@ class CornerSearch:
             return False
         idle = ~rows.relevant(low_w, high_w)
         rows.at_high[idle] = self.phase_corners[self.monitors.start[idle]]
-        todo = np.flatnonzero(~idle & (rows.excess > -near))
+        todo: IntArray | None = np.flatnonzero(~idle & (rows.excess > -near)).astype(np.int64)
+        for _ in range(MAX_TURNS):
+            if todo is None or not self._ascend(rows, box, todo):
+                return False
+            todo = self._probe(rows, box) if np.isinf(near) else NOBODY
+            if todo is not None and todo.size == 0:
+                break
+        return todo is not None
+
+    def _ascend(self, rows: RowState, box: Box, todo: IntArray) -> bool:
+        """Turn wrong-way movers while that makes a row's exact excess grow."""
         for _ in range(MAX_TURNS):
             if todo.size == 0:
                 break
@@ -95,8 +111,40 @@ class CornerSearch:
             before = rows.excess.copy()
             if candidates.size and not self._offer(rows, box, candidates, own=todo):
                 return False
-            todo = np.flatnonzero(~idle & (rows.excess > before + IMPROVED) & (rows.excess > -near))
+            todo = todo[rows.excess[todo] > before[todo] + IMPROVED]
         return True
+
+    def _probe(self, rows: RowState, box: Box) -> IntArray | None:
+        """Turn movers whose slope is not of one sign all over the box, alone and the most effective of them in every combination.
+
+        A quantity that curves along a mover's range can be higher at the far end although it falls towards it at first. Returns the rows that
+        became worse, None where some corner has no power flow solution.
+        """
+        mine = np.flatnonzero(rows.excess > -PROBE_NEAR)
+        if mine.size == 0:
+            return NOBODY
+        count = len(self.phase_corners)
+        state = self.monitors.reduced.solve(self.movers.power_va(np.where(self.phase_corners, box[1], box[0]).T))
+        if not np.all(state.converged):
+            return None
+        elsewhere = self._slopes(state, np.repeat(np.arange(count), mine.size), np.tile(mine, count)).reshape(count, mine.size, -1)
+        slopes = np.concatenate([elsewhere, rows.slopes[mine][None]])
+        towards = np.where(rows.at_high[mine], -1.0, 1.0) * (box[1] - box[0])
+        gain = slopes * towards
+        hope = gain.max(axis=0) + 0.5 * np.ptp(gain, axis=0)
+        order = np.argsort(-hope, axis=1)[:, :PROBED]
+        slots = [rows.at_high[mine]]
+        number = np.arange(mine.size)
+        for choice in _choices(order.shape[1]):
+            turned = rows.at_high[mine].copy()
+            for rank in choice:
+                who = order[:, rank]
+                turned[number, who] ^= hope[number, who] > 0.0
+            slots.append(turned)
+        before = rows.excess.copy()
+        if not self._offer(rows, box, np.concatenate(slots), own=mine):
+            return None
+        return mine[rows.excess[mine] > before[mine] + IMPROVED]
 
     def _offer(self, rows: RowState, box: Box, corners: BoolArray, own: IntArray | None = None) -> bool:
         """Solve some corners and let rows move to worse ones; False where one has no power flow solution.
@@ -157,6 +205,13 @@ class CornerSearch:
         volts, amps = state.voltage_v[:, snapshot].T, state.current_a[:, snapshot].T
         pulled = self.monitors.reduced.pull_back(volts, amps, self.monitors.weights(mine, amps), tolerance=tolerance)
         return self.movers.slopes(pulled)
+
+
+def _choices(available: int) -> list[tuple[int, ...]]:
+    """Every combination of the first few ranks, and every other rank alone."""
+    few = range(min(COMBINED, available))
+    together = [choice for size in range(1, len(few) + 1) for choice in itertools.combinations(few, size)]
+    return together + [(rank,) for rank in range(len(few), available)]
 
 
 def unique_corners(at_high: BoolArray) -> tuple[BoolArray, IntArray]:
