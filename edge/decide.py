@@ -81,9 +81,12 @@ class Decider:
         if base_w is None:
             low_w, high_w = self._any_load(now_s, bounds.import_w, others)
         else:
-            self._last_base_w = low_w = high_w = base_w
-            if others:
-                low_w, high_w, likely_w = self._with_jumps(base_w, now_s, others, told)
+            self._last_base_w = base_w
+            low_w, high_w, likely_w = self._with_jumps(base_w, now_s, others, told)
+        for watch in counted:
+            if watch.usable:
+                low_w += max(min(watch.bias_w, 0.0), -watch.band_w)
+                high_w += min(max(watch.bias_w, 0.0), watch.band_w)
         batteries = [w for w in self._batteries if w in counted]
         pvs = [w for w in self._pvs if w in counted]
         chargers = [w for w in self._chargers if w in counted]

@@ -5,6 +5,7 @@ A device is judged against its last accepted setpoint and its own last reading, 
 - a reading that is not finite, implausibly large, too old, or whose counters run backwards is no reading;
 - a meter whose reading is the same to the last bit, counters and voltages included, is doubtful and not believed in that cycle; it is
   stuck when its counters should have moved meanwhile;
+- a device that follows its setpoint with an error (`bias_w`) is taken to make the same error again;
 - a battery that does less than it was told is *derated*: only what it does is counted on, and it is asked for little more;
 - a device that does more than it was told, or something else, is *deaf*: what it does is left to the meter, and others compensate;
 - a device that did not answer may do anything between its last setpoint and what it reverts to by its own timer.
@@ -43,6 +44,7 @@ class DeviceWatch:
         "_assumed_w",
         "_same_since_s",
         "_told",
+        "bias_w",
         "charge_cap_w",
         "commanded",
         "commanded_s",
@@ -70,6 +72,7 @@ class DeviceWatch:
         self.last_reading: Reading | None = None
         self.commanded: Setpoint | None = None
         self.commanded_s = -math.inf
+        self.bias_w = 0.0
         self.charge_cap_w = math.inf
         self.discharge_cap_w = math.inf
         self.own_draw_w = math.inf
@@ -250,17 +253,21 @@ class DeviceWatch:
     def _watch_following(self, reading: Reading, now_s: float, response_s: float) -> None:
         told = self._told_within(now_s, response_s)
         deaf = self.stuck
+        self.bias_w = 0.0
         if told is not None:
             low_w, high_w = told
             power_w, band_w = reading.power_w, self.band_w
             if self.kind is DeviceKind.BATTERY:
                 if high_w < math.inf:
                     self._watch_caps(power_w, low_w, high_w)
+                    self.bias_w = min(power_w - low_w, 0.0) + max(power_w - high_w, 0.0)
                     deaf = deaf or power_w > max(high_w, 0.0) + band_w or power_w < min(low_w, 0.0) - band_w
             elif self.kind is DeviceKind.PV:
-                deaf = deaf or -power_w > high_w + band_w
+                self.bias_w = min(power_w + high_w, 0.0)
+                deaf = deaf or self.bias_w < -band_w
             else:
-                deaf = deaf or power_w > high_w + band_w
+                self.bias_w = max(power_w - high_w, 0.0)
+                deaf = deaf or self.bias_w > band_w
                 self.own_draw_w = power_w + 0.5 * BAND_W if power_w < low_w - BAND_W else math.inf
         if deaf and not self.stuck:
             self.trouble = "does not follow its setpoint"

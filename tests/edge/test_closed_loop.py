@@ -67,8 +67,6 @@ async def one_day(folder: Path, seed: int, hours: float, faults: tuple[str, ...]
     healed_s: dict[FakeDevice, float] = {}
     for cycle in range(round(hours * 3600.0 / CYCLE_S)):
         now_s = world.clock.now_s()
-        if cycle % 30 == 0 and cycle > 0 and rng.random() < 0.8:
-            envelopes.publish()
         for device, until_s in list(healed_s.items()):
             if now_s >= max(until_s, world.calm_until_s):
                 if device.fault == "off":
@@ -87,6 +85,8 @@ async def one_day(folder: Path, seed: int, hours: float, faults: tuple[str, ...]
         if faults and now_s >= world.calm_until_s and rng.random() < 0.01:
             await world.power_cycle()
             world.calm_until_s = now_s + CALM_S
+        if cycle % 30 == 0 and cycle > 0 and rng.random() < 0.8:
+            envelopes.publish()
         await world.agent.step()
         world.live(CYCLE_S, 2.5, inside=envelopes.limits)
         world.watcher.receive()
