@@ -70,7 +70,8 @@ def changes_for(inputs: ScheduleInputs, kind: str, what: Any) -> dict[str, Any]:
     if kind == "whole":
         return {what[0]: np.full(steps, what[1])}
     if kind == "scale":
-        return {what[0]: getattr(inputs, what[0]) * what[1]}
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {what[0]: getattr(inputs, what[0]) * what[1]}
     if kind in ("soc", "end_soc"):
         field = {"soc": "soc_frac", "end_soc": "end_min_soc_frac"}[kind]
         return {"batteries": tuple(replace(state, **{field: what}) for state in inputs.batteries)}
