@@ -1,13 +1,18 @@
 """Setpoints: as few writes as possible, never looser than asked, read back, and nobody else's value taken for ours."""
 
+import itertools
 import math
 
 import pytest
 from edge_device_bank import (
     AC_103,
+    AC_701,
+    CAPACITY_702,
     CONTROL_123,
+    CONTROL_704,
     RATING_120,
     SETTINGS_121,
+    STORAGE_713,
     Bank,
     battery_124,
     battery_701,
@@ -355,3 +360,61 @@ async def test_restarting_a_timer_costs_one_write_and_no_read() -> None:
     await device.write(pv(2500.0, revert_w=500.0, after_s=14.0), 100.0)
     await device.read(105.0)
     assert len(bank.reads) == 1 and len(bank.writes) == 11
+
+
+async def test_a_new_value_is_unverified_until_it_has_been_read() -> None:
+    bank = pv_103()
+    device = device_on(bank, DeviceKind.PV, slow_s=2.0)
+    await device.read(0.0)
+    await device.write(pv(2500.0), 0.0)
+    await device.read(3.0)
+    assert (await device.write(pv(2500.0), 3.0)).verified
+    await device.write(pv(2000.0), 4.0)
+    assert not (await device.write(pv(2000.0), 4.5)).verified
+    bank.ignore_writes = True
+    await device.read(7.0)
+    await device.write(pv(1500.0), 8.0)
+    reading = await device.read(11.0)
+    assert any("setpoint not taken" in alarm for alarm in reading.alarms), "the device refused it, nobody stole it"
+    assert device.foreign_count == 0
+
+
+async def test_704_enables_last_even_though_its_enable_point_comes_first() -> None:
+    control = {k: v for k, v in CONTROL_704.items() if k not in ("WSetPct", "WSetPctRvrt", "WSetPct_SF")}
+    bank = sunspec_bank(
+        model_registers(701, AC_701),
+        model_registers(702, CAPACITY_702),
+        model_registers(704, control),
+        model_registers(713, STORAGE_713),
+    )
+    device = device_on(bank, DeviceKind.BATTERY)
+    await device.read(0.0)
+    await device.write(battery(1000.0, revert_w=0.0, after_s=30.0), 0.0)
+    addresses = [address for address, _ in bank.writes]
+    assert len(addresses) == 2 and addresses[-1] == min(addresses) == place(bank, 704) + 22
+
+
+async def test_a_full_battery_that_does_not_charge_is_asked_about_its_setpoint_ever_more_rarely() -> None:
+    bank = battery_701()
+    poke(bank, 701, "W", 0)
+    device = device_on(bank, DeviceKind.BATTERY, slow_s=40.0, readback_s=2.0, rare_s=80000.0)
+    await device.read(0.0)
+    await device.write(battery(2000.0), 0.0)
+    await device.read(3.0)
+    bank.reads.clear()
+    looks: list[int] = []
+    for second in range(4, 40):
+        before = len(bank.reads)
+        await device.read(float(second))
+        if len(bank.reads) > before + 1:
+            looks.append(second)
+    gaps = [b - a for a, b in itertools.pairwise(looks)]
+    assert looks and gaps == sorted(gaps) and gaps[-1] >= 8
+    poke(bank, 701, "W", -2000)
+    await device.read(200.0)
+    await device.read(201.0)
+    bank.reads.clear()
+    poke(bank, 701, "W", 0)
+    for second in (202, 204):
+        await device.read(float(second))
+    assert len(bank.reads) >= 3, "after it has obeyed again, a deviation is looked into at once"
