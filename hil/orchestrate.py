@@ -31,6 +31,7 @@ from hil.errors import HilError, RunError
 from hil.faults import FaultPlan
 from hil.feeder import read_feeder
 from hil.frames import Record, load_record
+from hil.realtime import RealtimeRun
 from hil.results import (
     UNCOORDINATED,
     WITH_ENVELOPES,
@@ -47,7 +48,7 @@ from hil.scenario import LoadedScenario
 from hil.stage import MemoryStage, SocketStage, Stage
 from hil.world import World
 
-Mode = Literal["sim", "lockstep"]
+Mode = Literal["sim", "lockstep", "realtime"]
 VARIANTS = (UNCOORDINATED, WITH_ENVELOPES)
 RunProgress = Callable[[str, int, int], None]
 PR_SET_PDEATHSIG = 1
@@ -117,18 +118,22 @@ def gather(order: Order, finished: dict[str, Finished]) -> Results:
 def run_variant(order: Order, variant: str, progress: Callable[[int, int], None]) -> RunOutcome:
     """One variant in this process."""
     loaded = order.loaded
-    day = build_day(loaded)
-    world = World(read_feeder(loaded.network_folder), day)
-    stage: Stage = MemoryStage() if order.mode == "sim" else SocketStage(world.homes, order.mosquitto)
     folder = Path(tempfile.mkdtemp(prefix=f"commonwatt-{variant}-"))
+    coordinated = variant == WITH_ENVELOPES
     try:
-        run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=variant == WITH_ENVELOPES, folder=folder)
+        if order.mode == "realtime":
+            live = RealtimeRun(loaded, seed=order.seed, coordinated=coordinated, folder=folder, mosquitto=order.mosquitto)
+            return asyncio.run(live.play(progress))
+        day = build_day(loaded)
+        world = World(read_feeder(loaded.network_folder), day)
+        stage: Stage = MemoryStage() if order.mode == "sim" else SocketStage(world.homes, order.mosquitto)
+        run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=coordinated, folder=folder)
         return run_on_loop(order.mode, run, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_on_loop(mode: Mode, run: FeederRun, progress: Callable[[int, int], None]) -> RunOutcome:
+def run_on_loop(mode: Literal["sim", "lockstep"], run: FeederRun, progress: Callable[[int, int], None]) -> RunOutcome:
     """Virtual time needs no sockets, real sockets are cheaper under uvloop where it is there."""
     if mode == "lockstep" and sys.platform != "win32":
         import uvloop

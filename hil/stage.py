@@ -46,7 +46,7 @@ class Stage(Protocol):
         """Stop everything that `open` started."""
         ...
 
-    def bus(self, name: str, will: BusMessage | None) -> Bus:
+    def bus(self, name: str, will: Will | None) -> Bus:
         """A bus for one participant; a participant that restarts asks again."""
         ...
 
@@ -110,7 +110,7 @@ class MemoryStage:
     async def close(self) -> None:
         return None
 
-    def bus(self, name: str, will: BusMessage | None) -> Bus:
+    def bus(self, name: str, will: Will | None) -> Bus:
         del name
         bus = self._broker.client(will=will)
         self._buses.append(bus)
@@ -206,6 +206,11 @@ class SocketStage:
         self._round = 0
         self._down = False
 
+    @property
+    def broker_port(self) -> int:
+        """Where the broker listens, once the stage is open."""
+        return self._broker.port
+
     async def open(self) -> None:
         self._broker.start()
         await self._server.start()
@@ -219,7 +224,7 @@ class SocketStage:
         await self._server.stop()
         self._broker.close()
 
-    def bus(self, name: str, will: BusMessage | None) -> Bus:
+    def bus(self, name: str, will: Will | None) -> Bus:
         settings = MqttSettings(port=self._broker.port, backoff_min_s=0.05, backoff_max_s=0.2, session_expiry_s=3600)
         bus = MqttBus(settings, client_id=name, will=will)
         bus.subscribe(BARRIER_TOPIC)
@@ -266,13 +271,21 @@ class SocketStage:
     async def leave(self, tap: BusTap) -> None:
         await tap.stop()
 
-    async def broker_down(self) -> None:
+    def cut_broker(self) -> None:
+        """Stop the broker and wait for nobody."""
         self._down = True
         self._broker.stop()
 
-    async def broker_up(self, taps: Sequence[BusTap]) -> None:
+    def restore_broker(self) -> None:
+        """Start the broker on its port again and wait for nobody."""
         self._broker.start()
         self._down = False
+
+    async def broker_down(self) -> None:
+        self.cut_broker()
+
+    async def broker_up(self, taps: Sequence[BusTap]) -> None:
+        self.restore_broker()
         assert self._observer is not None
         everybody = [*taps, self._observer]
         await self._until(lambda: all(tap.connected for tap in everybody), "everybody to find the restarted broker")

@@ -1,0 +1,83 @@
+"""`commonwatt-hil bench`: every measured promise of the README as one row: name, value, unit, target, met, and how it was measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hil.errors import HilError
+
+Row = dict[str, Any]
+Group = Callable[[Path | None], list[Row]]
+
+
+def bench_command(options: argparse.Namespace) -> int:
+    """Measure the groups that are asked for; 1 where a target was missed."""
+    rows: list[Row] = []
+    for title, names, measure in GROUPS:
+        if options.only and not any(wanted in name or name in wanted for wanted in options.only for name in names):
+            continue
+        sys.stderr.write(f"measuring {title} ...\n")
+        rows += measure(options.mosquitto)
+    if options.only:
+        rows = [row for row in rows if any(wanted in row["name"] for wanted in options.only)]
+        if not rows:
+            raise HilError(f"no row of the bench has {' or '.join(options.only)} in its name")
+    if options.json:
+        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
+    else:
+        _print(rows)
+    return 1 if any(row["met"] is False for row in rows) else 0
+
+
+def _schedule(mosquitto: Path | None) -> list[Row]:
+    from hil.bench_schedule import schedule_rows
+
+    del mosquitto
+    return schedule_rows()
+
+
+def _guard(mosquitto: Path | None) -> list[Row]:
+    from hil.bench_guard import guard_rows
+
+    del mosquitto
+    return guard_rows()
+
+
+def _lockstep(mosquitto: Path | None) -> list[Row]:
+    from hil.bench_lockstep import lockstep_rows
+
+    return lockstep_rows(mosquitto)
+
+
+def _edge(mosquitto: Path | None) -> list[Row]:
+    from hil.bench_edge import edge_rows
+
+    return edge_rows(mosquitto)
+
+
+GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
+    ("the guard over random houses", ("guard_avoidable_breach", "guard_time"), _guard),
+    ("the schedule against other solvers", ("schedule",), _schedule),
+    ("lockstep against bare Modbus, and virtual time", ("lockstep_overhead", "lockstep_household_cycle", "sim_speed"), _lockstep),
+    ("a deployed edge: start, and a day of cycles", ("edge_memory_after_a_day", "edge_start_to_first_setpoint"), _edge),
+)
+"""What is measured in words, the names of the rows, and the measurement. `schedule` stands for all rows of `hil.bench_schedule`."""
+
+
+def _print(rows: list[Row]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("row", "value", "unit", "target", "met", "how"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for row in rows:
+        met = {True: Text("yes", style="green"), False: Text("no", style="bold red"), None: Text("–")}[row["met"]]
+        table.add_row(row["name"], f"{row['value']:.4g}", row["unit"], row["target"], met, Text(row.get("note", "")))
+    Console(highlight=False, markup=False).print(table)
