@@ -13,27 +13,21 @@ Failures are subclasses of `edge.errors.DeviceError`. A write that timed out may
 """
 
 import asyncio
-import functools
-import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from pymodbus.exceptions import ModbusException
-from pymodbus.framer import FramerRTU, FramerSocket
-from pymodbus.pdu import DecodePDU, ModbusPDU
+from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu.register_message import (
     ReadHoldingRegistersRequest,
-    ReadHoldingRegistersResponse,
     ReadInputRegistersRequest,
-    ReadInputRegistersResponse,
     WriteMultipleRegistersRequest,
-    WriteMultipleRegistersResponse,
     WriteSingleRegisterRequest,
 )
-from pymodbus.transaction import TransactionManager
 from pymodbus.transport import CommParams, CommType
 
+from edge.devices.modbus_session import ModbusSession
 from edge.devices.transport import SerialLine, TransportOptions
 from edge.errors import DeviceError, DeviceGarbage, DeviceRefused, DeviceTimeout, DeviceUnreachable
 
@@ -50,109 +44,6 @@ EXCEPTION_NAMES = {
 BUSY = 6
 TIMEOUTS_UNTIL_RECONNECT = 3
 """A connection on which nobody has answered this often in a row is taken for dead and opened anew."""
-
-
-class _Terse:
-    """pymodbus renders every answer as text for its log, whether or not anybody reads it; a name is enough."""
-
-    def __str__(self) -> str:
-        return type(self).__name__
-
-
-class _ExactRegisters(_Terse, ReadHoldingRegistersResponse):
-    """A register answer that is decoded in one step, and whose byte count must agree with its length."""
-
-    def decode(self, data: bytes) -> None:
-        """Leave `registers` empty when the frame contradicts itself; the caller reports it as garbage."""
-        size = data[0] if data else 0
-        if size % 2 or len(data) != size + 1:
-            self.registers = ()
-            return
-        self.registers = struct.unpack(f">{size // 2}H", data[1:])
-
-
-class _ExactInputRegisters(_ExactRegisters, ReadInputRegistersResponse):
-    function_code = 4
-
-
-class _WriteAcknowledgement(_Terse, WriteMultipleRegistersResponse):
-    pass
-
-
-@functools.cache
-def _decoder() -> DecodePDU:
-    decoder = DecodePDU(False)
-    for kind in (_ExactRegisters, _ExactInputRegisters, _WriteAcknowledgement):
-        decoder.register(kind)
-    return decoder
-
-
-class _Session(TransactionManager):
-    """One connection: a request, its answer or its failure, never two at a time.
-
-    It keeps the connection, framing and PDU classes of pymodbus and replaces the waiting: the timer is one call-back instead of a
-    task, a lost connection fails the request at once instead of after the timeout, and undecodable bytes end the session. Bytes go
-    straight between socket and framer: the hexadecimal dumps of pymodbus's log cost more than the decoding.
-    """
-
-    def __init__(self, params: CommParams, framing: Literal["tcp", "rtu"]) -> None:
-        framer = FramerSocket(_decoder()) if framing == "tcp" else FramerRTU(_decoder())
-        super().__init__(params, framer, 0, False, None, None, None)
-        self.response_future = asyncio.get_running_loop().create_future()
-        self.response_future.cancel()
-
-    async def ask(self, request: ModbusPDU, timeout_s: float) -> ModbusPDU:
-        """The answer to `request`; `TimeoutError` or `ConnectionError` without one, `ModbusException` for an unreadable one."""
-        loop = asyncio.get_running_loop()
-        self.response_future = future = loop.create_future()
-        request.transaction_id = self.getNextTID()
-        self.recv_buffer = b""
-        self.pdu_send(request)
-        timer = loop.call_later(timeout_s, self._expire, future)
-        try:
-            answer: ModbusPDU = await future
-        finally:
-            timer.cancel()
-        if answer.transaction_id != request.transaction_id or answer.dev_id != request.dev_id:
-            raise ModbusException(
-                f"expected transaction {request.transaction_id} of unit {request.dev_id}, "
-                f"got transaction {answer.transaction_id} of unit {answer.dev_id}"
-            )
-        return answer
-
-    def send(self, data: bytes, addr: tuple[Any, ...] | None = None) -> None:
-        """Put a frame on the line."""
-        if self.transport is None:
-            raise ConnectionError("closed by the device")
-        self.transport.write(data)  # type: ignore[attr-defined]
-
-    def data_received(self, data: bytes) -> None:
-        """Collect bytes until the framer has a whole frame."""
-        self.recv_buffer += data
-        if len(self.recv_buffer) > self.max_buffer_size:
-            self.recv_buffer = b""
-            return
-        used = self.callback_data(self.recv_buffer)
-        self.recv_buffer = self.recv_buffer[used:]
-
-    @staticmethod
-    def _expire(future: asyncio.Future[ModbusPDU]) -> None:
-        if not future.done():
-            future.set_exception(TimeoutError())
-
-    def callback_data(self, data: bytes, addr: tuple[Any, ...] | None = None) -> int:
-        """Turn bytes that cannot be decoded into a failure of the request instead of an unhandled error of the event loop."""
-        try:
-            return super().callback_data(data, addr)
-        except (ModbusException, struct.error, IndexError, ValueError) as error:
-            if not self.response_future.done():
-                self.response_future.set_exception(ModbusException(f"undecodable answer {data[:16].hex()}: {error}"))
-            return len(data)
-
-    def callback_disconnected(self, exc: Exception | None) -> None:
-        """Fail the request in progress."""
-        if not self.response_future.done():
-            self.response_future.set_exception(ConnectionError(str(exc) if exc else "closed by the device"))
 
 
 class _Silence(msgspec.Struct):
@@ -192,7 +83,7 @@ class Endpoint:
         self._options = options
         self._monotonic_s = monotonic_s
         self._lock = asyncio.Lock()
-        self._session: _Session | None = None
+        self._session: ModbusSession | None = None
         self._unreachable = _Silence()
         self._silent_units: dict[int, _Silence] = {}
         self._free_at_s: float | None = None
@@ -262,12 +153,12 @@ class Endpoint:
             raise DeviceGarbage(f"{self._describe(request)}: answered with function {answer.function_code}")
         return answer
 
-    async def _connect(self) -> _Session:
+    async def _connect(self) -> ModbusSession:
         now_s = self._now_s()
         if now_s < self._unreachable.until_s:
             raise DeviceUnreachable(f"{self.where}: not connected, next attempt in {self._unreachable.until_s - now_s:.1f} s")
         self._drop()
-        session = _Session(self._params, self._framing)
+        session = ModbusSession(self._params, self._framing)
         if not await session.connect():
             session.close()
             self._unreachable.failed(self._now_s(), self._options)
