@@ -27,6 +27,7 @@ from coordinator.powerflow.opendss import OpenDssEngine
 from coordinator.powerflow.pgm import PgmEngine
 from coordinator.powerflow.result import FloatArray, PowerFlowResult, line_loading_frac
 from coordinator.service import CoordinatorService, status_message
+from protocols.bus import BusMessage
 from protocols.clock import SystemClock
 from protocols.messages import Guarantee, SafetyState
 from protocols.mqtt_bus import MqttBus
@@ -207,8 +208,11 @@ def run(arguments: argparse.Namespace) -> int:
     clock = SystemClock()
     signer = read_signer(config)
     community = config.identity.community
-    sequencer = Sequencer(clock.now_s())
-    will = status_message(signer, community, clock.now_s(), sequencer.next(), SafetyState.OFFLINE, ("connection lost",))
+    wills = Sequencer(clock.now_s())
+
+    def will() -> BusMessage:
+        return status_message(signer, community, clock.now_s(), wills.next(), SafetyState.OFFLINE, ("connection lost",))
+
     service = CoordinatorService(
         config,
         bus=MqttBus(config.broker, client_id=f"coordinator-{community}", will=will),
@@ -217,7 +221,6 @@ def run(arguments: argparse.Namespace) -> int:
         store=open_store(config),
         signer=signer,
         verifier=read_verifier(config),
-        status_sequencer=sequencer,
     )
     asyncio.run(_loop(service, arguments.step_s))
     return EXIT_DONE

@@ -84,13 +84,8 @@ class CoordinatorService:
         signer: Signer | None = None,
         verifier: Verifier | None = None,
         compute: Compute | None = None,
-        status_sequencer: Sequencer | None = None,
     ) -> None:
-        """What is not given is read from what the configuration names; `compute` is the envelope computation by default.
-
-        Status has sequence numbers of its own, those that the bus's last will was taken from: the will must still be inside the
-        receivers' replay window when the broker publishes it, so the numbers on that topic may not run away with every envelope.
-        """
+        """What is not given is read from what the configuration names; `compute` is the envelope computation by default."""
         section = config.envelopes
         self._config = config
         self._bus = bus
@@ -114,7 +109,6 @@ class CoordinatorService:
         self._default: Box | None = None
         self._considered: dict[float, dict[str, LimitPair]] = {}
         self._sequencer = Sequencer(0.0)
-        self._status_sequencer = Sequencer(clock.now_s()) if status_sequencer is None else status_sequencer
         self._sessions = 0
         self._publish_due_s = self._refresh_due_s = self._status_due_s = self._store_due_s = 0.0
         self._said: frozenset[str] = frozenset()
@@ -131,8 +125,6 @@ class CoordinatorService:
         now_s = self._clock.now_s()
         floor = self._store.remembered("sequence")
         self._sequencer = Sequencer(now_s, floor=0 if floor is None else int(floor))
-        said = self._store.remembered("status_sequence")
-        self._status_sequencer.last = max(self._status_sequencer.last, 0 if said is None else int(said))
         windows = self._store.remembered("replay_windows")
         if windows is not None:
             self._verifier.restore_windows(windows.encode("utf-8"))
@@ -191,7 +183,6 @@ class CoordinatorService:
     def _remember(self) -> None:
         """What a restart needs; the reserve covers the messages of one period."""
         self._store.remember("sequence", str(self._sequencer.last + 10 * len(self.views) + 100))
-        self._store.remember("status_sequence", str(self._status_sequencer.last))
         self._store.remember("replay_windows", self._verifier.save_windows().decode("utf-8"))
 
     def _listen(self, now_s: float) -> tuple[int, dict[str, int]]:
@@ -340,7 +331,7 @@ class CoordinatorService:
         self._status_due_s = self._clock.monotonic_s() + self._config.status_period_s
         community = self._config.identity.community
         reasons = tuple(self._conditions.values())
-        self._bus.publish(status_message(self._signer, community, now_s, self._status_sequencer.next(), state, reasons))
+        self._bus.publish(status_message(self._signer, community, now_s, self._sequencer.next(), state, reasons))
 
     def _flush(self, now_s: float) -> int | None:
         """Bring the record to the disk; None while that is not possible, and then it waits and is tried again after a while."""

@@ -19,6 +19,7 @@ from edge.correspondence import status_message
 from edge.devices.registry import ModbusSessions, open_device
 from edge.errors import ConfigurationError
 from edge.store import Store
+from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
 from protocols.errors import ProtocolError
 from protocols.keys import load_private_key, load_public_key
@@ -35,10 +36,13 @@ def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock) -> EdgeAgent:
     sessions = ModbusSessions(clock.monotonic_s)
     devices = [open_device(device, sessions) for device in config.devices]
     identity = config.identity
-    now_s = clock.now_s()
-    will = status_message(
-        identity.community, identity.node, signer, Sequencer(now_s).next(), now_s, SafetyState.OFFLINE, ("connection lost",)
-    )
+    wills = Sequencer(clock.now_s())
+
+    def will() -> BusMessage:
+        return status_message(
+            identity.community, identity.node, signer, wills.next(), clock.now_s(), SafetyState.OFFLINE, ("connection lost",)
+        )
+
     bus = MqttBus(config.broker, client_id=identity.node, will=will)
     store = Store(folder / config.store.path, node=identity.node, fsync=config.store.fsync)
     return EdgeAgent(

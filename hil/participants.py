@@ -142,7 +142,7 @@ class EdgeSlot:
         )
 
     def _make_tap(self) -> BusTap:
-        return BusTap(self._around.stage.bus(self.name, self._will()), on_receive=self._received)
+        return BusTap(self._around.stage.bus(self.name, self._will), on_receive=self._received)
 
     def _received(self, message: BusMessage) -> None:
         """The watch believes what the coordinator published; every other command that arrives is a forgery, to be refused."""

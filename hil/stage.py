@@ -22,7 +22,7 @@ from hil.devices.server import DeviceServer, Endpoint
 from hil.errors import RunError
 from hil.taps import BARRIER_TOPIC, BusTap
 from hil.world import Home
-from protocols.bus import Bus, BusMessage
+from protocols.bus import Bus, BusMessage, Will
 from protocols.memory_bus import MemoryBroker, MemoryBus
 from protocols.mqtt_bus import MqttBus, MqttSettings
 

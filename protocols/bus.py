@@ -7,6 +7,7 @@ interrupt a control cycle.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -21,6 +22,10 @@ class BusMessage(Struct, frozen=True, kw_only=True):
     retain: bool = False
     expiry_s: int | None = None
     properties: dict[str, str] = field(default_factory=dict)
+
+
+Will = Callable[[], BusMessage]
+"""Makes the last will of the connection that is about to be made: each connection has one that is newly signed."""
 
 
 class Bus(Protocol):

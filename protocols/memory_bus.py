@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from protocols.bus import BusMessage
+from protocols.bus import BusMessage, Will
 from protocols.topics import matches
 
 INBOX_LIMIT = 100_000
@@ -23,8 +23,8 @@ class MemoryBroker:
         self._routes: dict[str, tuple[MemoryBus, ...]] = {}
         self.delivered = 0
 
-    def client(self, *, will: BusMessage | None = None) -> MemoryBus:
-        """A new client of this broker; `will` is published when it is cut off."""
+    def client(self, *, will: Will | None = None) -> MemoryBus:
+        """A new client of this broker; what `will` makes at connection is published when it is cut off."""
         return MemoryBus(self, will)
 
     def route(self, message: BusMessage) -> None:
@@ -65,9 +65,10 @@ class MemoryBroker:
 class MemoryBus:
     """One client of a `MemoryBroker`."""
 
-    def __init__(self, broker: MemoryBroker, will: BusMessage | None) -> None:
+    def __init__(self, broker: MemoryBroker, will: Will | None) -> None:
         self._broker = broker
-        self._will = will
+        self._make_will = will
+        self._will: BusMessage | None = None
         self._filters: list[str] = []
         self._inbox: deque[BusMessage] = deque()
         self._outbox: deque[BusMessage] = deque()
@@ -100,6 +101,7 @@ class MemoryBus:
             return
         self._connected = True
         self._sessions += 1
+        self._will = None if self._make_will is None else self._make_will()
         self._broker.attach(self)
         for topic_filter in self._filters:
             self._broker.subscribed(self, topic_filter)

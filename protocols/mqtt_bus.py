@@ -24,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from protocols.bus import BusMessage
+from protocols.bus import BusMessage, Will
 from protocols.errors import BusError
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class MqttSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class MqttBus:
     """`protocols.bus.Bus` over MQTT 5. Everything but connecting happens on the event loop that called `start`."""
 
-    def __init__(self, settings: MqttSettings, *, client_id: str, will: BusMessage | None = None) -> None:
+    def __init__(self, settings: MqttSettings, *, client_id: str, will: Will | None = None) -> None:
         self._settings = settings
         self._filters: list[str] = []
         self._inbox: deque[BusMessage] = deque()
@@ -71,9 +71,10 @@ class MqttBus:
         self._jitter = random.Random(client_id)
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._client = self._make_client(client_id, will)
+        self._will = will
+        self._client = self._make_client(client_id)
 
-    def _make_client(self, client_id: str, will: BusMessage | None) -> mqtt.Client:
+    def _make_client(self, client_id: str) -> mqtt.Client:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         client.max_queued_messages_set(self._settings.queue_limit)
         client.max_inflight_messages_set(200)
@@ -87,8 +88,6 @@ class MqttBus:
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
-        if will is not None:
-            client.will_set(will.topic, will.payload, will.qos, will.retain, _properties(PacketTypes.WILLMESSAGE, will))
         if self._settings.tls is not None:
             client.tls_set_context(_tls_context(self._settings.tls))
         return client
@@ -172,6 +171,11 @@ class MqttBus:
             backoff_s = min(2.0 * backoff_s, self._settings.backoff_max_s)
 
     async def _connect(self) -> bool:
+        if self._will is not None:
+            will = self._will()
+            self._client.will_set(
+                will.topic, will.payload, will.qos, will.retain, _properties(PacketTypes.WILLMESSAGE, will)
+            )
         properties = _empty_properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = self._settings.session_expiry_s
 

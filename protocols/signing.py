@@ -12,8 +12,8 @@ A payload stays the readable JSON document that it is; the Ed25519 signature tra
 6. Its sequence number was not accepted before on this topic and is not below the window (`Replayed`). Windows can be saved and
    restored, so that a restart opens no door.
 
-A refused message changes nothing in the receiver. The last will is signed when the connection is made, so its time is that of the
-connection; status is therefore state, and whatever commands power has rules of its own.
+A refused message changes nothing in the receiver. The last will is signed when the connection is made, hours before the broker
+publishes it, so an `offline` status has a window of its own: it is accepted once, however many other statuses came in between.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from protocols.messages import (
     FlexibilityDeclaration,
     Forecast,
     Plan,
+    SafetyState,
+    Status,
     Telemetry,
 )
 from protocols.topics import owner
@@ -157,7 +159,7 @@ class Verifier:
         if content.sender != name:
             raise Malformed(f"sender {content.sender!r} does not own this topic", topic=topic)
         _check_age(content, topic, now_s)
-        window = self._windows.setdefault(topic, ReplayWindow())
+        window = self._windows.setdefault(_window_name(topic, content), ReplayWindow())
         if not window.is_new(content.sequence):
             raise Replayed(f"sequence {content.sequence} was accepted before or is too old", topic=topic)
         window.accept(content.sequence)
@@ -187,6 +189,11 @@ class Verifier:
             key.verify(signature, _signed_bytes(message.topic, message.payload))
         except (InvalidSignature, binascii.Error, ValueError) as error:
             raise BadSignature(f"signature by {name!r} does not verify", topic=message.topic) from error
+
+
+def _window_name(topic: str, content: AnyMessage) -> str:
+    is_will = isinstance(content, Status) and content.state is SafetyState.OFFLINE
+    return f"{topic}#will" if is_will else topic
 
 
 def _check_age(content: AnyMessage, topic: str, now_s: float) -> None:

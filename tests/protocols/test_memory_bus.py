@@ -42,7 +42,7 @@ async def test_what_is_published_while_cut_off_is_sent_on_return_and_the_will_is
     watcher = broker.client()
     await watcher.start()
     watcher.subscribe("#")
-    client = broker.client(will=message("will", b"offline", retain=True))
+    client = broker.client(will=lambda: message("will", b"offline", retain=True))
     await client.start()
     client.cut()
     client.publish(message("x", b"late"))
@@ -57,7 +57,7 @@ async def test_leaving_in_order_publishes_no_will() -> None:
     watcher = broker.client()
     await watcher.start()
     watcher.subscribe("#")
-    client = broker.client(will=message("will"))
+    client = broker.client(will=lambda: message("will"))
     await client.start()
     await client.stop()
     assert watcher.receive() == []

@@ -125,7 +125,7 @@ from protocols.mqtt_bus import MqttBus, MqttSettings
 
 async def live():
     will = BusMessage(topic="test/will", payload=b"offline", retain=True, properties={"sig": "w"})
-    bus = MqttBus(MqttSettings(port=int(sys.argv[1])), client_id="mortal", will=will)
+    bus = MqttBus(MqttSettings(port=int(sys.argv[1])), client_id="mortal", will=lambda: will)
     await bus.start()
     bus.publish(BusMessage(topic="test/alive", payload=b"yes"))
     await asyncio.sleep(60.0)

@@ -191,3 +191,19 @@ def test_a_signer_shows_and_gives_away_no_key() -> None:
         pickle.dumps(COORDINATOR)
     with pytest.raises(TypeError):
         copy.deepcopy(COORDINATOR)
+
+
+def test_a_will_is_accepted_once_however_many_statuses_came_after_it_was_signed() -> None:
+    receiver = Verifier("street", {"h01": [STRANGER.public_key]})
+    topic = node_topic("street", "h01", "status")
+
+    def status(sequence: int, state: SafetyState) -> BusMessage:
+        content = Status(sender="h01", time_s=NOW_S, sequence=sequence, state=state, software="test")
+        return STRANGER.seal(topic, content, retain=True)
+
+    will = status(1, SafetyState.OFFLINE)
+    for sequence in range(2, 2 + 3 * WINDOW):
+        receiver.open(status(sequence, SafetyState.CONTROLLED), NOW_S)
+    receiver.open(will, NOW_S)
+    with pytest.raises(Replayed):
+        receiver.open(will, NOW_S)
