@@ -114,6 +114,24 @@ def test_a_generator_counts_as_yielding_only_when_it_gives_all_it_has() -> None:
     assert [finding.rule for finding in check_schedule(house, inputs, lazy)] == ["envelope: import"]
 
 
+def test_shedding_priority_2_while_the_car_draws_is_found() -> None:
+    """Li et al. 2026, section 3.2: priority 3 yields first."""
+    inputs = quiet_inputs(HOUSE, p2_load_w=np.full(24, 800.0))
+    fair = follow(HOUSE, inputs, charging(1000.0))
+    unfair = msgspec.structs.replace(fair, p2_shed_w=np.full(24, 500.0), net_import_w=fair.net_import_w - 500.0)
+    assert [finding.rule for finding in check_schedule(HOUSE, inputs, unfair)] == ["priority 2 before 3"]
+
+
+def test_an_export_breach_is_found_while_pv_produces() -> None:
+    house = Household(pv_rated_w=5000.0)
+    wide = quiet_inputs(house, pv_w=np.full(24, -4000.0))
+    schedule = follow(house, wide, self_consumption(house, wide))
+    narrow = msgspec.structs.replace(wide, export_limit_w=np.full(24, 1500.0))
+    told = msgspec.structs.replace(schedule, export_breach_w=np.full(24, 2000.0))
+    assert [finding.rule for finding in check_schedule(house, narrow, told)] == ["envelope: export"]
+    assert check_schedule(house, narrow, follow(house, narrow, self_consumption(house, narrow))) == []
+
+
 def charging(car_w: float) -> Wishes:
     return Wishes(
         battery_w=np.zeros((1, 24)),
