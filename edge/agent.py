@@ -197,7 +197,7 @@ class EdgeAgent:
         return CycleRecord(
             time_s=now_s,
             state=self._safety.state,
-            blind=blind,
+            blind=chosen.blind,
             reasons=(*self._safety.reasons, *chosen.decision.reasons),
             limits=limits,
             setpoints=chosen.setpoints,

@@ -26,6 +26,9 @@ from edge.watch import MOST_PLAUSIBLE_W, DeviceWatch
 PROBE_FRAC = 0.1
 """A curtailed PV system is taken to be able to produce this part of its rating more than it does."""
 
+MISLED_W = 50.0
+"""How far outside its limits the meter may be before assumptions about unread devices are dropped."""
+
 
 class DecideSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What does not change from cycle to cycle. `most_charge_w` is what the vehicle of each charger can take."""
@@ -41,11 +44,13 @@ class DecideSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    """The setpoints of one cycle, the guard's decision behind them, and what the uncontrolled load was taken to be (None: unknown)."""
+    """The setpoints of one cycle, the guard's decision behind them, what the uncontrolled load was taken to be (None: unknown), and
+    whether any load was assumed."""
 
     setpoints: tuple[Setpoint, ...]
     decision: Decision
     base_w: float | None
+    blind: bool
 
 
 class Decider:
@@ -73,13 +78,14 @@ class Decider:
     ) -> Chosen:
         """Setpoints for all devices that can be reached. `fixed` names those that refused theirs in this cycle: they stay as they are."""
         bounds = _bounds(limits, self._settings.margin_w)
+        blind = blind or self._misled(bounds)
         counted = [w for w in self._controlled if (w.usable or (w.held and not blind)) and w.name not in fixed]
         others = [w for w in self._controlled if w not in counted] if len(counted) < len(self._controlled) else []
         told = [self._safe(w, strictest) for w in others if w.name not in fixed and w.reachable]
         base_w = None if blind else self._base_w(counted)
         likely_w: float | None = base_w
         if base_w is None:
-            low_w, high_w = self._any_load(now_s, bounds.import_w, others)
+            low_w, high_w = self._any_load(now_s, bounds.import_w, others, told)
         else:
             self._last_base_w = base_w
             low_w, high_w, likely_w = self._with_jumps(base_w, now_s, others, told)
@@ -104,7 +110,7 @@ class Decider:
         )
         decision = enforce(house, bounds)
         setpoints = self._setpoints(decision, batteries, pvs, chargers, loads, strictest)
-        return Chosen(setpoints=(*setpoints, *told), decision=decision, base_w=base_w)
+        return Chosen(setpoints=(*setpoints, *told), decision=decision, base_w=base_w, blind=blind)
 
     def safe(self, strictest: LimitSet) -> tuple[Setpoint, ...]:
         """Setpoints for all devices that are legal for any load, whatever the other devices do."""
@@ -133,12 +139,26 @@ class Decider:
             high_w += rise_w
         return low_w, high_w, base_w
 
-    def _any_load(self, now_s: float, import_w: float, others: Sequence[DeviceWatch]) -> tuple[float, float]:
+    def _misled(self, bounds: Bounds) -> bool:
+        """Whether the meter is outside the limits while a device can be told but not read: what was assumed of it may be the reason."""
+        reading = self._meter.reading
+        if reading is None or not any(watch.held for watch in self._controlled):
+            return False
+        return not -bounds.export_w - MISLED_W <= reading.power_w <= bounds.import_w + MISLED_W
+
+    def _any_load(
+        self, now_s: float, import_w: float, others: Sequence[DeviceWatch], told: Sequence[Setpoint]
+    ) -> tuple[float, float]:
         """Any load that alone does not break the import limit (a vehicle that cannot be told is such a load), and whatever else devices
-        that cannot be read may do."""
+        that cannot be read may do: what they are told now, or what they were told and revert to."""
         low_w = 0.0
         high_w = import_w if import_w < math.inf else 0.0
         for watch in others:
+            setpoint = next((item for item in told if item.name == watch.name), None)
+            if setpoint is not None and not watch.deaf:
+                if watch.kind is DeviceKind.PV:
+                    low_w += watch.silent_range_w(now_s)[0] if setpoint.limit_w is None else -setpoint.limit_w
+                continue
             range_low_w, range_high_w = watch.silent_range_w(now_s)
             if watch.reading is not None:
                 range_low_w = min(range_low_w, watch.reading.power_w)
