@@ -25,6 +25,7 @@ from coordinator.assembly import open_store, read_network, read_signer, read_ver
 from coordinator.config import CoordinatorConfig, check_nodes
 from coordinator.demand import LimitPair, NodeView, demand_grew, wanted
 from coordinator.envelopes.certificate import Infeasible
+from coordinator.envelopes.interior_point import AllocationError
 from coordinator.errors import ConfigError, StoreError, UnverifiedEnvelopeError
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
@@ -273,7 +274,7 @@ class CoordinatorService:
         for floors in (outstanding, defaults):
             try:
                 box = await asyncio.to_thread(self._allocator.box, floors, demand)
-            except UnverifiedEnvelopeError as error:
+            except (UnverifiedEnvelopeError, AllocationError) as error:
                 self._event(now_s, "unverified", str(error))
                 return None
             if isinstance(box, Infeasible):
