@@ -155,7 +155,7 @@ class Decider:
         high_w = import_w if import_w < math.inf else 0.0
         for watch in others:
             setpoint = next((item for item in told if item.name == watch.name), None)
-            if setpoint is not None and not watch.deaf:
+            if setpoint is not None and not (watch.deaf and not watch.doubtful):
                 if watch.kind is DeviceKind.PV:
                     low_w += watch.silent_range_w(now_s)[0] if setpoint.limit_w is None else -setpoint.limit_w
                 continue
