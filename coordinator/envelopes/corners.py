@@ -33,7 +33,8 @@ SWINGS = 3.0
 # In the certificate, rows this close to their limit have their PROBED least certain movers turned, COMBINED of them in every combination.
 PROBE_NEAR = 0.002
 PROBED = 16
-COMBINED = 4
+COMBINED = 6
+CARRIES = 0.3
 NOBODY: IntArray = np.zeros(0, dtype=np.int64)
 
 
@@ -132,6 +133,10 @@ class CornerSearch:
         towards = np.where(rows.at_high[mine], -1.0, 1.0) * (box[1] - box[0])
         gain = slopes * towards
         hope = gain.max(axis=0) + 0.5 * np.ptp(gain, axis=0)
+        # Movers that carry a magnitude must not turn: its rows for the two directions of flow would fall into one.
+        size = np.abs(gain[-1])
+        carries = ~self.is_voltage[mine][:, None] & (size > CARRIES * size.max(axis=1, keepdims=True))
+        hope[carries] = -np.inf
         order = np.argsort(-hope, axis=1)[:, :PROBED]
         slots = [rows.at_high[mine]]
         number = np.arange(mine.size)
@@ -139,7 +144,7 @@ class CornerSearch:
             turned = rows.at_high[mine].copy()
             for rank in choice:
                 who = order[:, rank]
-                turned[number, who] ^= hope[number, who] > 0.0
+                turned[number, who] ^= np.isfinite(hope[number, who])
             slots.append(turned)
         before = rows.excess.copy()
         if not self._offer(rows, box, np.concatenate(slots), own=mine):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.envelopes.interior_point import Objective, minimise
+from coordinator.envelopes.conic import minimise_by_cones
+from coordinator.envelopes.interior_point import AllocationError, Objective, minimise
 from coordinator.envelopes.values import AllocationRule
 
 FloatArray = NDArray[np.float64]
@@ -128,7 +129,11 @@ def _solve(rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArr
     slack = rhs - rows @ demand.floor_w
     scaled = rows[:, free] * span
     binding = np.max(scaled, axis=1, initial=0.0) > 0.0
-    y = minimise(_objective(rule, demand, free), scaled[binding] / slack[binding, None])
+    objective, packing = _objective(rule, demand, free), scaled[binding] / slack[binding, None]
+    try:
+        y = minimise(objective, packing)
+    except AllocationError:
+        y = minimise_by_cones(objective, packing)
     x = demand.floor_w.copy()
     x[free] += y * span
     return x
