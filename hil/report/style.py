@@ -58,6 +58,6 @@ def hours_axis(axis: Axes, duration_h: float) -> None:
 def to_svg(figure: Figure) -> str:
     """The figure as an SVG element without XML head, dated by nothing, so that equal data give equal text."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()
     return svg[svg.index("<svg") :]
