@@ -1,4 +1,4 @@
-"""Everything that is said between edge and coordinator, as frozen values.
+"""Everything that is said between edge, coordinator and the members of a community, as frozen values.
 
 Every message names its sender, the time at which it was made and a sequence number that grows with every message of that sender on
 that topic, also across restarts. Units and signs: `protocols.units`. Envelope and default controls carry the names and semantics of
@@ -17,6 +17,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from protocols.aggregation.messages import Acknowledgement, Aggregate, Drops
+from protocols.election.values import ElectionMessage, Epoch, Hex32
 from protocols.units import (
     DurationS,
     EnergyWh,
@@ -212,8 +214,133 @@ class ControlResponse(Message, frozen=True, kw_only=True, tag="control_response"
     reason: Reason = ""
 
 
+HexKeyId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+HexNumber = Annotated[str, Meta(pattern=r"^[0-9a-f]{1,4096}$")]
+RoundName = Annotated[str, Meta(pattern=r"^[0-9]{1,12}:[0-9]{1,12}$")]
+PriceSeries = Annotated[tuple[Annotated[float, Meta(ge=-1000.0, le=1000.0)], ...], Meta(min_length=1, max_length=MAX_INTERVALS)]
+
+
+class JoinCard(Message, frozen=True, kw_only=True, tag="join"):
+    """A member's public keys for pads and envelopes, signed by the key that its seat in the epoch names. Retained."""
+
+    pad_key: Hex32
+    envelope_key: Hex32
+
+
+class SeatCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of one member as the epoch freezes them, in the order of the epoch's seats."""
+
+    name: Identifier
+    pad_key: Hex32
+    envelope_key: Hex32
+
+
+class EpochNotice(Message, frozen=True, kw_only=True, tag="epoch"):
+    """The registered membership with all public keys, signed by the coordinator. Retained; a higher number replaces a lower one."""
+
+    epoch: Epoch
+    cards: Annotated[tuple[SeatCard, ...], Meta(max_length=4096)]
+    members_min: Annotated[int, Meta(ge=2, le=4096)]
+
+
+class KeyCard(Message, frozen=True, kw_only=True, tag="key_card"):
+    """The operator's public Paillier key and how reports are laid out under it. Retained. Every member checks the key itself.
+
+    Rounds under this key are announced until `expires_s`; a new card replaces it before, and rounds in flight end under the old one.
+    """
+
+    n: HexNumber
+    x: HexNumber
+    values: Annotated[int, Meta(ge=1, le=4096)]
+    pad_bits: Annotated[int, Meta(ge=8, le=31)]
+    members_max: Annotated[int, Meta(ge=1, le=4096)]
+    expires_s: TimeS
+
+
+class ElectionNotice(Message, frozen=True, kw_only=True, tag="election"):
+    """One message of the election, authenticated by the signature of its sender."""
+
+    body: ElectionMessage
+
+
+class Gone(Message, frozen=True, kw_only=True, tag="gone"):
+    """The last will of a member's connection: the broker has cut it off. Made and signed when the connection is made."""
+
+
+class RoundContent(StrEnum):
+    """What the values of a round mean; each takes the same number of slots (`protocols.aggregation.content`)."""
+
+    PLAN = "plan"
+    FLEXIBILITY = "flexibility"
+    NEGOTIATION = "negotiation"
+
+
+class RoundCall(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="call"):
+    """An announcement as it is sent: the roster is a bit mask over the seats of the epoch, lowest bit first, in hexadecimal.
+
+    `previous` names the newest acknowledgement that the leader knows; the beacon is derived from it, so the leader does not choose it.
+    """
+
+    round_name: RoundName
+    epoch: Annotated[int, Meta(ge=0, lt=2**53)]
+    key_id: HexKeyId
+    seats: HexNumber
+    previous: Hex32
+    content: RoundContent
+    start_s: TimeS
+    step_s: DurationS
+    iteration: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    closes_s: TimeS
+
+
+class AggregateNotice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="aggregate_notice"):
+    """An aggregate and what its values mean, for the coordinator."""
+
+    aggregate: Aggregate
+    previous: Hex32
+    content: RoundContent
+    start_s: TimeS
+    step_s: DurationS
+    iteration: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+
+
+class RoundNotice(Message, frozen=True, kw_only=True, tag="round"):
+    """One public message of an aggregation round: a leader's call, drop list or aggregate, or the coordinator's acknowledgement."""
+
+    body: RoundCall | Drops | AggregateNotice | Acknowledgement
+
+
+class CommunitySignal(Message, frozen=True, kw_only=True, tag="community_signal"):
+    """What a negotiation asks of every member next (`protocols.negotiation`): the community price, and by how much the mean answer has
+    to move. `term` is the term of the leader whose rounds carry the negotiation; a member refuses one below its fence."""
+
+    negotiation: Annotated[int, Meta(ge=0, lt=2**53)]
+    term: Annotated[int, Meta(ge=0, lt=2**53)]
+    iteration: Annotated[int, Meta(ge=0, lt=2**31)]
+    final: bool
+    start_s: TimeS
+    step_s: DurationS
+    rho_per_kwh_w: Annotated[float, Meta(ge=0.0, le=1000.0)]
+    price_per_kwh: PriceSeries
+    excess_w: PowerSeriesW
+
+
 AnyMessage = (
-    Status | Telemetry | Forecast | Plan | FlexibilityDeclaration | EnvelopeSchedule | DefaultControl | ControlResponse
+    Status
+    | Telemetry
+    | Forecast
+    | Plan
+    | FlexibilityDeclaration
+    | EnvelopeSchedule
+    | DefaultControl
+    | ControlResponse
+    | JoinCard
+    | EpochNotice
+    | KeyCard
+    | ElectionNotice
+    | Gone
+    | RoundNotice
+    | CommunitySignal
 )
 
 TYPE_OF_KIND: dict[str, type[Message]] = {
@@ -225,5 +352,12 @@ TYPE_OF_KIND: dict[str, type[Message]] = {
     "response": ControlResponse,
     "envelope": EnvelopeSchedule,
     "default": DefaultControl,
+    "join": JoinCard,
+    "epoch": EpochNotice,
+    "key": KeyCard,
+    "election": ElectionNotice,
+    "gone": Gone,
+    "round": RoundNotice,
+    "signal": CommunitySignal,
 }
 """Which message a topic kind of `protocols.topics` carries."""

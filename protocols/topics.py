@@ -11,9 +11,21 @@
 | `control/<node>/envelope` | the coordinator | no | `EnvelopeSchedule` |
 | `control/<node>/default` | the coordinator | yes | `DefaultControl` |
 | `coordinator/status` | the coordinator (and its last will) | yes | `Status` |
+| `node/<node>/join` | the node | yes | `JoinCard` |
+| `election/<node>/call`, `election/<node>/to/<member>` | the node | no | `ElectionNotice` |
+| `election/<node>/certificate` | the node | yes | `ElectionNotice` with a certificate |
+| `election/<node>/gone` | the broker, as the node's last will | no | `Gone` |
+| `round/<node>/call` | the node, while it leads | no | `RoundNotice`: announcements and drop lists |
+| `round/<node>/aggregate` | the node, while it leads | no | `RoundNotice` with an aggregate, for the coordinator alone |
+| `round/<node>/report/<leader>`, `.../reveal/<leader>` | the node | no | sealed bytes (`protocols.aggregation.messages`) |
+| `round/<node>/receipt/<member>` | the node, while it leads | no | a signature over the receipt |
+| `coordinator/epoch`, `coordinator/key` | the coordinator | yes | `EpochNotice`, `KeyCard` |
+| `coordinator/round` | the coordinator | no | `RoundNotice` with an acknowledgement |
+| `coordinator/signal` | the coordinator | no | `CommunitySignal` |
 
-A node writes only below `node/<its own name>/`; it reads only `control/<its own name>/`. Measurements and commands are never
-retained: a receiver that comes late must not take an old one for a new one.
+A node writes only below `node/<its own name>/`, `election/<its own name>/` and `round/<its own name>/`; it reads what the others call,
+what is addressed to it, and `control/<its own name>/`. The coordinator reads of a round its aggregate and nothing else. Measurements
+and commands are never retained: a receiver that comes late must not take an old one for a new one.
 """
 
 from __future__ import annotations
@@ -27,8 +39,12 @@ ROOT: Final = "commonwatt"
 VERSION: Final = "1"
 _LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response")
+NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join")
 CONTROL_KINDS: Final = ("envelope", "default")
+ELECTION_KINDS: Final = ("call", "certificate", "gone")
+ROUND_KINDS: Final = ("call", "aggregate")
+SEALED_KINDS: Final = ("report", "reveal", "receipt")
+COORDINATOR_KINDS: Final = ("status", "epoch", "key", "round", "signal")
 
 
 def node_topic(community: str, node: str, kind: str) -> str:
@@ -43,13 +59,52 @@ def control_topic(community: str, node: str, kind: str) -> str:
 
 def coordinator_status_topic(community: str) -> str:
     """Topic of the coordinator's own status."""
-    return f"{ROOT}/{VERSION}/{_level(community)}/coordinator/status"
+    return coordinator_topic(community, "status")
+
+
+def coordinator_topic(community: str, kind: str) -> str:
+    """Topic of what the coordinator says to the whole community; `kind` is one of COORDINATOR_KINDS (or `+`)."""
+    if kind != "+" and kind not in COORDINATOR_KINDS:
+        raise TopicError(f"topic kind {kind!r}: expected one of {', '.join(COORDINATOR_KINDS)}")
+    return f"{ROOT}/{VERSION}/{_level(community)}/coordinator/{kind}"
+
+
+def election_topic(community: str, node: str, kind: str) -> str:
+    """Topic of what a member says in an election to everybody; `kind` is one of ELECTION_KINDS."""
+    return _join(community, "election", node, kind, allowed=ELECTION_KINDS)
+
+
+def election_letter_topic(community: str, node: str, member: str) -> str:
+    """Topic of what `node` (or `+`) says in an election to one member."""
+    return f"{_join(community, 'election', node, '+', allowed=())[:-1]}to/{_level(member)}"
+
+
+def round_topic(community: str, node: str, kind: str) -> str:
+    """Topic of what a leader says about its rounds; `kind` is one of ROUND_KINDS."""
+    return _join(community, "round", node, kind, allowed=ROUND_KINDS)
+
+
+def sealed_topic(community: str, node: str, kind: str, recipient: str) -> str:
+    """Topic of bytes that `node` (or `+`) sends to one recipient within a round; `kind` is one of SEALED_KINDS."""
+    return f"{_join(community, 'round', node, kind, allowed=SEALED_KINDS)}/{_level(recipient)}"
+
+
+def sealed_route(topic: str) -> tuple[str, str, str, str] | None:
+    """(community, writer, kind, recipient) of a sealed topic, None for any other topic."""
+    match topic.split("/"):
+        case [root, version, community, "round", node, kind, recipient] if (
+            root == ROOT and version == VERSION and kind in SEALED_KINDS and all(map(_LEVEL.fullmatch, (community, node, recipient)))
+        ):
+            return community, node, kind, recipient
+        case _:
+            return None
 
 
 def owner(topic: str) -> tuple[str, str, str]:
-    """(community, name, kind) of a `node/...` topic, or (community, 'coordinator', kind) of what the coordinator writes.
+    """(community, name, kind) of a signed topic: the name of the node that writes it, or 'coordinator' of what the coordinator writes.
 
-    Raises `TopicError` for anything outside the grammar: a topic that nobody owns is refused, not guessed at.
+    Elections and rounds have one kind each, `election` and `round`, but for the last will, which is `gone`. Raises `TopicError` for
+    anything outside the grammar: a topic that nobody owns is refused, not guessed at. Sealed topics are not signed and not in here.
     """
     match topic.split("/"):
         case [root, version, community, "node", node, kind] if root == ROOT and version == VERSION and kind in NODE_KINDS:
@@ -57,8 +112,15 @@ def owner(topic: str) -> tuple[str, str, str]:
         case [root, version, community, "control", node, kind] if root == ROOT and version == VERSION and kind in CONTROL_KINDS:
             _level(node)
             return _level(community), "coordinator", kind
-        case [root, version, community, "coordinator", "status"] if root == ROOT and version == VERSION:
-            return _level(community), "coordinator", "status"
+        case [root, version, community, "coordinator", kind] if root == ROOT and version == VERSION and kind in COORDINATOR_KINDS:
+            return _level(community), "coordinator", kind
+        case [root, version, community, "election", node, kind] if root == ROOT and version == VERSION and kind in ELECTION_KINDS:
+            return _level(community), _level(node), "gone" if kind == "gone" else "election"
+        case [root, version, community, "election", node, "to", member] if root == ROOT and version == VERSION:
+            _level(member)
+            return _level(community), _level(node), "election"
+        case [root, version, community, "round", node, kind] if root == ROOT and version == VERSION and kind in ROUND_KINDS:
+            return _level(community), _level(node), "round"
         case _:
             raise TopicError(f"topic {topic!r} is not in the grammar {ROOT}/{VERSION}/<community>/...")
 
