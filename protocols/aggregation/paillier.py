@@ -6,6 +6,9 @@ h = -x^2 mod n, the value h^(n s) mod n^2 for a uniform s of |n|/2 bits is indis
 H = h^n mod n^2 is fixed for the life of the key, so H^s is computed by Lim and Lee's comb (CRYPTO 1994): a public table of
 v * 2^k products, and about |s| / (k v) squarings instead of |n|.
 
+Inside the comb a number modulo n^2 is a pair (a, b) that stands for a + b n. A product of two, (a c mod n, a d + b c + floor(a c / n)
+mod n), takes three products and two divisions of half the width, about three quarters of the time of one product modulo n^2.
+
 Ciphertexts are what `phe` reads; the private key lives with the coordinator alone. Python integers and gmpy2 are not constant-time;
 the exponent s is fresh for every ciphertext, and nothing here handles a long-lived secret.
 """
@@ -27,6 +30,9 @@ MIN_MODULUS_BITS: Final = 3072
 SMALL_FACTOR_BOUND: Final = 10_000
 COMB_TEETH: Final = 10
 COMB_TABLES: Final = 4
+
+Pair = tuple[mpz, mpz]
+"""(a, b) with 0 <= a, b < n: the number a + b n modulo n^2."""
 
 
 class KeyRefused(ProtocolError):
@@ -89,7 +95,7 @@ def public_key(n: int, x: int, *, min_bits: int = MIN_MODULUS_BITS) -> PublicKey
 
 
 class Encryptor:
-    """Encrypts under one key. Making it computes the comb's table once (about 3 MB, 0.1 s); it holds nothing secret."""
+    """Encrypts under one key. Making it computes the comb's table once (about 4 MB, 0.05 s); it holds nothing secret."""
 
     def __init__(self, key: PublicKey, *, teeth: int = COMB_TEETH, tables: int = COMB_TABLES) -> None:
         self.key = key
@@ -121,17 +127,20 @@ class Encryptor:
         if not 0 <= exponent < 1 << self.key.exponent_bits:
             raise ValueError(f"exponent must have at most {self.key.exponent_bits} bits")
         columns = self._columns(exponent)
-        modulus_squared = self.modulus_squared
-        result = mpz(1)
+        modulus = self.modulus
+        low, high = mpz(1), mpz(0)
         for row in range(self._rows - 1, -1, -1):
-            result = result * result % modulus_squared
+            carry, square = gmpy2.f_divmod(low * low, modulus)
+            high = ((low * high << 1) + carry) % modulus
+            low = square
             for table_index, table in enumerate(self._tables):
                 position = table_index * self._rows + row
                 if position < self._spacing:
-                    entry = columns[position]
-                    if entry:
-                        result = result * table[entry] % modulus_squared
-        return int(result)
+                    factor_low, factor_high = table[columns[position]]
+                    high = low * factor_high + high * factor_low
+                    carry, low = gmpy2.f_divmod(low * factor_low, modulus)
+                    high = (high + carry) % modulus
+        return int(low + high * modulus)
 
     def _columns(self, exponent: int) -> list[int]:
         """Column j of the exponent's bits, laid out in `teeth` rows of `spacing` bits: the comb's index at position j."""
@@ -142,7 +151,7 @@ class Encryptor:
         columns.reverse()
         return columns
 
-    def _precompute(self, base: mpz) -> list[list[mpz]]:
+    def _precompute(self, base: mpz) -> list[list[Pair]]:
         """tables[t][index]: the product of base^(2^(i spacing + t rows)) over the set bits i of index."""
         modulus_squared = self.modulus_squared
         teeth_powers = [base]
@@ -150,12 +159,17 @@ class Encryptor:
             teeth_powers.append(gmpy2.powmod(teeth_powers[-1], 1 << self._spacing, modulus_squared))
         tables = []
         for _ in range(self._tables_count):
-            table = [mpz(1)]
+            table: list[Pair] = [(mpz(1), mpz(0))]
             for power in teeth_powers:
-                table += [entry * power % modulus_squared for entry in table]
+                high, low = gmpy2.f_divmod(power, self.modulus)
+                table += [self._times(entry, (low, high)) for entry in table]
             tables.append(table)
             teeth_powers = [gmpy2.powmod(power, 1 << self._rows, modulus_squared) for power in teeth_powers]
         return tables
+
+    def _times(self, left: Pair, right: Pair) -> Pair:
+        carry, low = gmpy2.f_divmod(left[0] * right[0], self.modulus)
+        return low, (left[0] * right[1] + left[1] * right[0] + carry) % self.modulus
 
 
 def exponent_from_seed(key: PublicKey, seed: bytes) -> int:
