@@ -43,7 +43,7 @@ def minimise_by_cones(objective: Objective, rows: FloatArray) -> FloatArray:
     y = np.asarray(solution.x[:count])
     if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved) or not np.all(np.isfinite(y)):
         raise AllocationError(f"no optimum on {count} limits and {rows.shape[0]} rows: Clarabel ended {solution.status}")
-    return np.clip(y, 0.0, 1.0)
+    return np.asarray(np.clip(y, 0.0, 1.0))
 
 
 def _exponential_cones(objective: Objective, logs: NDArray[np.intp], count: int) -> tuple[sparse.csc_matrix, FloatArray]:
