@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.guard import BatteryPort, Bounds, House, LoadPort, PvPort, enforce
-from edge.guard_check import TOLERANCE_W, check_guard, judge, random_case
+from tests.edge.guard_reference import TOLERANCE_W, check_guard, judge, random_case
 
 
 def test_no_avoidable_breach_in_random_cases_with_garbage_wishes() -> None:

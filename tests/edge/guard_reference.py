@@ -1,4 +1,4 @@
-"""The guard on random cases against a dumb reference; shared by the tests and by `commonwatt-hil bench`. Pure, from a seed.
+"""The guard on random cases against a dumb reference. Pure, from a seed.
 
 The reference needs no ordering: the reachable net import is an interval, so the least breach is known from its two ends. Wishes are
 garbage now and then (not a number, infinite, negative), and limits often cannot be met by any controller.
