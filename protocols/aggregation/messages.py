@@ -24,7 +24,7 @@ SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 SEALED_OVERHEAD_BYTES: Final = 48
 MAX_SEALED_BYTES: Final = 64 * 1024
 
-RoundName = Annotated[str, Meta(pattern=r"^[0-9]{1,12}:[0-9]{1,12}$")]
+RoundName = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11}):(0|[1-9][0-9]{0,11})$")]
 """`<leader's term>:<number>`. A round that failed is never tried again under its own name."""
 
 Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -48,24 +48,29 @@ class Announce(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt"):
-    """The leader has this report. Together with a drop list that names the member it proves a lie."""
+    """The leader has this report (step 0), or the seeds that answer the drop list before `step`.
+
+    It contradicts a drop list of this step or an earlier one that names the member as missing (`protocols.aggregation.audit`).
+    """
 
     round_name: RoundName
     member: Identifier
     digest: Hex32
+    step: Annotated[int, Meta(ge=0, le=4096)] = 0
 
 
 class Drops(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="drops"):
     """Who is left out: missing members, and decoys that hide which of several is missing (`protocols.aggregation.differencing`).
 
-    A later list of the same round contains every earlier one. A member that holds a receipt and stands among the dropped, not among the
-    decoys, can prove that the leader lied.
+    The first list has step 0; every later one contains those before it. A member that holds a receipt of this step and stands among the
+    dropped, not among the decoys, can prove that the leader lied.
     """
 
     round_name: RoundName
     leader: Identifier
     dropped: Annotated[tuple[Identifier, ...], Meta(max_length=4096)]
     decoys: Annotated[tuple[Identifier, ...], Meta(max_length=64)] = ()
+    step: Annotated[int, Meta(ge=0, le=4096)] = 0
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -110,6 +115,27 @@ class Reveal(Struct, frozen=True, array_like=True):
     member: Identifier
     seeds: tuple[tuple[str, bytes], ...]
     signature: bytes
+
+
+class Transcript(Struct, frozen=True, kw_only=True):
+    """What a leader hands to an auditor about one sampled round. Its reports are padded, so it discloses no value to anybody.
+
+    `exponents` re-randomised the aggregate; they say nothing about a member. Reports of those left out are not in it.
+    """
+
+    announce: Announce
+    reports: tuple[Report, ...]
+    left_out: tuple[str, ...]
+    reveals: tuple[Reveal, ...]
+    exponents: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f"Transcript({self.announce.round_name}, {len(self.reports)} reports)"
+
+
+def announce_digest(announce: Announce) -> bytes:
+    """What pads are bound to: the whole announcement, so that the same round announced otherwise has other pads."""
+    return hashlib.sha256(b"commonwatt/1 announce\0" + msgspec.json.encode(announce)).digest()
 
 
 def report_digest(round_name: str, member: str, ciphertexts: tuple[bytes, ...]) -> bytes:
@@ -171,6 +197,16 @@ def verify_reveal(reveal: Reveal, key: Ed25519PublicKey) -> None:
     _verify(key, reveal.signature, reveal_digest(reveal.round_name, reveal.member, reveal.seeds), f"reveal of {reveal.member!r}")
 
 
+def sign_receipt(key: Ed25519PrivateKey, receipt: Receipt) -> bytes:
+    """The leader's signature over a receipt. It travels alone: the member knows the rest."""
+    return key.sign(_receipt_bytes(receipt))
+
+
+def verify_receipt(receipt: Receipt, signature: bytes, key: Ed25519PublicKey) -> None:
+    """Check the leader's signature over a receipt; raises `SealRefused`."""
+    _verify(key, signature, _receipt_bytes(receipt), f"receipt for {receipt.member!r}")
+
+
 def seal(content: Report | Reveal, leader_key: bytes) -> bytes:
     """Encrypt to the leader's envelope key, bound to the kind of content and its round."""
     plaintext = msgspec.msgpack.encode(content)
@@ -205,6 +241,10 @@ def _open(sealed: bytes, kind: type[Report] | type[Reveal], round_name: str, key
     if content.round_name != round_name:
         raise SealRefused(f"sealed {kind.__name__.lower()} names round {content.round_name}, not {round_name}")
     return content
+
+
+def _receipt_bytes(receipt: Receipt) -> bytes:
+    return f"commonwatt/1 receipt\0{receipt.round_name}\0{receipt.member}\0{receipt.digest}".encode()
 
 
 def _info(kind: type[Report] | type[Reveal], round_name: str) -> bytes:

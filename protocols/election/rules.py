@@ -10,7 +10,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from protocols.election.values import Certificate, Epoch, Vote
+from protocols.election.values import Ballot, Certificate, Epoch, Seat, Vote
 from protocols.errors import ProtocolError
 
 BACKUPS: Final = 3
@@ -80,6 +80,21 @@ def backups(epoch: Epoch, term: int, leader: str, held: int) -> tuple[str, ...]:
     """Who takes over from the leader of `term`: first in the ranking of the next term."""
     order = ranking(epoch, term + 1, incumbent=leader, held=held)
     return tuple(name for name in order if name != leader)[:BACKUPS]
+
+
+def public_key_of(seat: Seat) -> Ed25519PublicKey:
+    """The key that this seat signs with."""
+    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(seat.public_key))
+
+
+def carried(ballot: Ballot, epoch: Epoch) -> Ballot:
+    """What a member that remembers an earlier epoch begins a later one with: no vote in it yet, and terms that go on growing.
+
+    It voted in no term of the new epoch, so it has nothing to forget; and since terms never begin again, one number fences them all.
+    """
+    if ballot.epoch >= epoch.number:
+        return ballot
+    return Ballot(epoch=epoch.number, term=max(ballot.term, ballot.fence), candidate=None, fence=ballot.fence)
 
 
 def _signed(epoch: Epoch, term: int, candidate: str, voter: str, signature: str) -> bool:

@@ -1,0 +1,79 @@
+"""Between what a leader sends and what everybody computes from it: rosters as bit masks over the seats, and the beacon of a round.
+
+The beacon is SHA-256 over the epoch's seed, the newest acknowledgement of the operator and everything that the call says about the
+round's meaning. So the leader does not choose it; and since the checksum of every report follows from it, a sum that is handed to the
+operator as something else than what the members were asked for does not open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from typing import Final
+
+from protocols.aggregation.group import Group, MemberCard, RoundRefused
+from protocols.aggregation.messages import Announce
+from protocols.aggregation.packing import Layout
+from protocols.aggregation.paillier import MIN_MODULUS_BITS, PublicKey, public_key
+from protocols.election.rules import public_key_of
+from protocols.election.values import Epoch
+from protocols.messages import AggregateNotice, EpochNotice, KeyCard, RoundCall
+
+NOTHING_ANSWERED: Final = "0" * 64
+"""What a call names as the newest acknowledgement where there is none."""
+
+
+def seat_mask(epoch: Epoch, names: Collection[str]) -> str:
+    """The members as a bit mask over the seats of the epoch, in hexadecimal."""
+    return format(sum(1 << index for index, seat in enumerate(epoch.seats) if seat.name in names), "x")
+
+
+def seated(epoch: Epoch, mask: str) -> tuple[str, ...]:
+    """Inverse of `seat_mask`, in the order of the seats; raises `RoundRefused` for a bit without a seat."""
+    bits = int(mask, 16)
+    if bits >> len(epoch.seats):
+        raise RoundRefused(f"the roster names a seat beyond the {len(epoch.seats)} of epoch {epoch.number}")
+    return tuple(seat.name for index, seat in enumerate(epoch.seats) if bits >> index & 1)
+
+
+def beacon(epoch: Epoch, said: RoundCall | AggregateNotice) -> str:
+    """The public randomness of a round; the same for members and operator, or the sum does not open."""
+    name = said.round_name if isinstance(said, RoundCall) else said.aggregate.round_name
+    text = (
+        f"commonwatt/1 beacon\0{epoch.seed}\0{epoch.number}\0{name}\0{said.previous}\0{said.content.value}\0{said.start_s!r}\0"
+        f"{said.step_s!r}\0{said.iteration}"
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def announcement(epoch: Epoch, call: RoundCall, leader: str) -> Announce:
+    """What a call by this leader announces; raises `RoundRefused` for another epoch."""
+    if call.epoch != epoch.number:
+        raise RoundRefused(f"round {call.round_name} is of epoch {call.epoch}, this is epoch {epoch.number}")
+    return Announce(
+        round_name=call.round_name,
+        leader=leader,
+        key_id=call.key_id,
+        roster=seated(epoch, call.seats),
+        beacon=beacon(epoch, call),
+        closes_s=call.closes_s,
+    )
+
+
+def checked_key(card: KeyCard, *, min_bits: int = MIN_MODULUS_BITS) -> tuple[PublicKey, Layout]:
+    """Key and layout of a key card; raises `KeyRefused` or `ValuesRefused` with the check that failed."""
+    key = public_key(int(card.n, 16), int(card.x, 16), min_bits=min_bits)
+    return key, Layout(card.values, card.pad_bits, card.members_max)
+
+
+def group_of(notice: EpochNotice, key: PublicKey, layout: Layout) -> Group:
+    """The group that an epoch and a key make. Members without a card sit in the epoch and take part in no round."""
+    seats = {seat.name: seat for seat in notice.epoch.seats}
+    cards = {
+        card.name: MemberCard(
+            card.name, public_key_of(seats[card.name]), bytes.fromhex(card.pad_key), bytes.fromhex(card.envelope_key)
+        )
+        for card in notice.cards
+        if card.name in seats
+    }
+    return Group(cards, key, layout, notice.members_min)
