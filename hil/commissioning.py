@@ -151,7 +151,7 @@ def coordinator_config(
                 name=home.name,
                 connection=home.site.connection,
                 import_rating_w=home.site.import_rating_w,
-                export_rating_w=home.site.export_rating_w,
+                export_rating_w=_export_rating_w(home),
                 key_files=(str(keys.public_file(home.name)),),
             )
             for home in world.homes
@@ -163,12 +163,20 @@ def coordinator_config(
             horizon_s=settings.horizon_s,
             period_s=settings.period_s,
             demand=settings.demand,
+            demand_step_w=settings.demand_step_w,
             q_per_w=settings.reactive_frac,
         ),
         defaults=DefaultsSection(export_w=settings.default_export_w, import_w=settings.default_import_w),
         store=CoordinatorStore(url=f"sqlite:///{state_folder / 'coordinator.db'}"),
         broker=broker,
     )
+
+
+def _export_rating_w(home: Home) -> float:
+    """The most that a home can export: what it was registered with, which is nothing where nothing generates."""
+    sources_w = 0.0 if home.site.pv is None else home.site.pv.rated_w
+    sources_w += 0.0 if home.site.battery is None else home.site.battery.max_discharge_w
+    return min(home.site.export_rating_w, sources_w)
 
 
 def _device(home: Home, device: SimulatedDevice, place: Place, timeout_s: float, cycle_s: float) -> DeviceConfig:

@@ -93,6 +93,7 @@ class CoordinatorSection(Section, frozen=True, kw_only=True):
     voltage_margin_v: Annotated[float, Meta(ge=0.0, le=15.0)] = 0.0
     loading_margin_frac: Fraction = 0.0
     demand: Literal["rating", "forecast"] = "forecast"
+    demand_step_w: Annotated[float, Meta(ge=1.0, le=50e3)] = 2500.0
     reactive_frac: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.2
     default_export_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 1500.0
     default_import_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 5000.0

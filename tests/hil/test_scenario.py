@@ -28,7 +28,7 @@ def test_the_street_needs_nothing_but_what_is_shipped() -> None:
         ("cycle_s = 10.0", "cycle_s = 7.0", "plant_step_s"),
         ("cycle_s = 10.0", "cycle_s = 0.0", "cycle_s"),
         ("seed = 1\n", "seed = -1\n", "seed"),
-        ("horizon_s = 7200.0", "horizon_s = 400.0", "twice"),
+        ("horizon_s = 3600.0", "horizon_s = 400.0", "twice"),
         ("voltage_min_v = 216.0", "voltage_min_v = 260.0", "voltage_min_v"),
         ("enabled = true", "enabled = true\nsurprise = 1", "surprise"),
         ("+11:00", "", "offset"),
