@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from msgspec import Struct
 
 from protocols.aggregation.packing import Layout, chunk_slots
@@ -27,6 +28,15 @@ class MemberCard(Struct, frozen=True):
     signing_key: Ed25519PublicKey
     pad_key: bytes
     envelope_key: bytes
+
+
+def check_card(card: MemberCard) -> None:
+    """Raise `RoundRefused` for a card whose X25519 keys are not usable: one such card would stop everybody who pads with its owner."""
+    for what, key in (("pad", card.pad_key), ("envelope", card.envelope_key)):
+        try:
+            X25519PrivateKey.from_private_bytes(b"\x01" * 32).exchange(X25519PublicKey.from_public_bytes(key))
+        except ValueError as error:
+            raise RoundRefused(f"{what} key of {card.name!r} is not an X25519 key of full order") from error
 
 
 class Group(Struct, frozen=True):

@@ -6,11 +6,13 @@
 
 The leader reads ciphertexts and seeds of missing members' pads, never a value: what is left of a missing member stays under the
 operator's key. A report after `close()` is refused, because its sender's pads are being unmasked. What one member sends wrong is
-refused by name and changes nothing for the others; a ciphertext that is no unit is found by one gcd over all, and its sender is left out.
+refused by name and changes nothing for the others. A receipt is given only for what can be summed, so that an honest leader never
+contradicts its own receipts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 import numpy as np
@@ -25,14 +27,16 @@ from protocols.aggregation.messages import (
     Receipt,
     Report,
     Reveal,
+    Transcript,
     merkle_root,
+    reveal_digest,
     unseal_report,
     unseal_reveal,
     verify_report,
     verify_reveal,
 )
 from protocols.aggregation.pads import PadGraph, pad, sign
-from protocols.aggregation.paillier import Encryptor, check_ciphertexts, from_bytes, multiply, to_bytes
+from protocols.aggregation.paillier import CiphertextRefused, Encryptor, check_ciphertexts, from_bytes, multiply, to_bytes
 
 
 class Phase(StrEnum):
@@ -59,6 +63,9 @@ class LeaderRound:
         self._seeds: dict[str, dict[str, bytes]] = {}
         self._dropped: set[str] = set()
         self._decoys: tuple[str, ...] = ()
+        self._step = 0
+        self._signed: dict[str, Report] = {}
+        self._reveals: list[Reveal] = []
 
     @property
     def reported(self) -> frozenset[str]:
@@ -87,20 +94,21 @@ class LeaderRound:
         known = self._reports.get(report.member)
         if known is not None and known[0] != digest:
             raise RoundRefused(f"{report.member!r} sent two different reports in round {self.announce.round_name}")
-        self._reports[report.member] = (digest, self._ciphertexts(report))
+        if known is None:
+            self._reports[report.member] = (digest, self._ciphertexts(report))
+            self._signed[report.member] = report
         return Receipt(round_name=self.announce.round_name, member=report.member, digest=digest.hex())
 
     def close(self, decoys: tuple[str, ...] = ()) -> Drops | None:
         """End the collecting phase. A drop list to publish where somebody is left out, None where the aggregate can be made."""
         if self.phase is not Phase.COLLECTING:
             raise RoundRefused(f"round {self.announce.round_name} is closed already")
-        bad = self._bad_reports()
-        self._dropped = set(self.missing) | bad
-        self._decoys = tuple(member for member in decoys if member in self._reports and member not in bad)
+        self._dropped = set(self.missing)
+        self._decoys = tuple(member for member in decoys if member in self._reports)
         return self._next_step()
 
-    def receive_reveal(self, sealed: bytes) -> None:
-        """Take a survivor's seeds towards those left out."""
+    def receive_reveal(self, sealed: bytes) -> Receipt:
+        """Take a survivor's seeds towards those left out. The receipt is for the last drop list that they answer completely."""
         if self.phase is not Phase.RECOVERING:
             raise RoundRefused(f"round {self.announce.round_name} awaits no seeds")
         reveal = unseal_reveal(sealed, self.announce.round_name, self._envelope_key)
@@ -109,17 +117,25 @@ class LeaderRound:
         verify_reveal(reveal, self._group.card(reveal.member).signing_key)
         self._check_reveal(reveal)
         self._seeds.setdefault(reveal.member, {}).update(reveal.seeds)
+        self._reveals.append(reveal)
+        return Receipt(
+            round_name=self.announce.round_name,
+            member=reveal.member,
+            digest=reveal_digest(reveal.round_name, reveal.member, reveal.seeds).hex(),
+            step=self._step + 1 if self._complete(reveal.member) else self._step,
+        )
 
     @property
     def awaited(self) -> frozenset[str]:
         """Survivors whose seeds towards those left out are not complete."""
-        return frozenset(member for member in self.survivors if not self._orphans(member) <= self._seeds.get(member, {}).keys())
+        return frozenset(member for member in self.survivors if not self._complete(member))
 
     def advance(self) -> Drops | None:
         """End a recovery step: whoever has not revealed is left out too. None where the aggregate can be made."""
         if self.phase is not Phase.RECOVERING:
             raise RoundRefused(f"round {self.announce.round_name} is not recovering")
         self._dropped |= self.awaited
+        self._step += 1
         return self._next_step()
 
     def aggregate(self, exponents: list[int]) -> Aggregate:
@@ -127,7 +143,7 @@ class LeaderRound:
         if self.phase is not Phase.DONE:
             raise RoundRefused(f"round {self.announce.round_name} is {self.phase.value}: it has no aggregate")
         group = self._group
-        correction = packing.pack(self._orphaned_pads(), group.chunk)
+        correction = orphaned_pads(group, self._graph, self.survivors, self._seeds)
         products = []
         for index, (plaintext, exponent) in enumerate(zip(correction, exponents, strict=True)):
             factors = [self._reports[member][1][index] for member in self.survivors]
@@ -140,6 +156,19 @@ class LeaderRound:
             beacon=self.announce.beacon,
             root=merkle_root([self._reports[member][0] for member in self.survivors]),
             ciphertexts=tuple(to_bytes(group.key, product) for product in products),
+        )
+
+    def transcript(self, exponents: list[int]) -> Transcript:
+        """What an auditor needs to compute the aggregate again, with the exponents that went into it."""
+        if self.phase is not Phase.DONE:
+            raise RoundRefused(f"round {self.announce.round_name} is {self.phase.value}: there is nothing to audit")
+        survivors = frozenset(self.survivors)
+        return Transcript(
+            announce=self.announce,
+            reports=tuple(self._signed[member] for member in self.survivors),
+            left_out=tuple(member for member in self.announce.roster if member not in survivors),
+            reveals=tuple(reveal for reveal in self._reveals if reveal.member in survivors),
+            exponents=tuple(exponents),
         )
 
     def _next_step(self) -> Drops | None:
@@ -157,34 +186,43 @@ class LeaderRound:
             leader=self.announce.leader,
             dropped=tuple(sorted(self._dropped)),
             decoys=tuple(member for member in self._decoys if member not in self._dropped),
+            step=self._step,
         )
 
     def _ciphertexts(self, report: Report) -> list[int]:
         expected = self._group.ciphertexts
         if len(report.ciphertexts) != expected:
             raise RoundRefused(f"report of {report.member!r} has {len(report.ciphertexts)} ciphertexts: {expected} are expected")
-        return [from_bytes(self._group.key, data) for data in report.ciphertexts]
-
-    def _bad_reports(self) -> set[str]:
-        owners = [member for member, (_, values) in self._reports.items() for _ in values]
-        flat = [value for _, values in self._reports.values() for value in values]
-        return {owners[index] for index in check_ciphertexts(self._group.key, flat)}
+        values = [from_bytes(self._group.key, data) for data in report.ciphertexts]
+        if check_ciphertexts(self._group.key, values):
+            raise CiphertextRefused(f"report of {report.member!r} holds a ciphertext that is not a unit modulo n^2")
+        return values
 
     def _check_reveal(self, reveal: Reveal) -> None:
         for peer, seed in reveal.seeds:
             if peer not in self._orphans(reveal.member) or len(seed) != 32:
                 raise RoundRefused(f"reveal of {reveal.member!r} holds a seed that was not asked for, towards {peer!r}")
 
+    def _complete(self, member: str) -> bool:
+        return self._orphans(member) <= self._seeds.get(member, {}).keys()
+
     def _orphans(self, member: str) -> set[str]:
         left_out = self._dropped | set(self._decoys)
         return {peer for peer in left_out if self._graph.joined(member, peer)}
 
-    def _orphaned_pads(self) -> packing.Slots:
-        """Minus the sum of the pads that the survivors hold towards those left out, modulo 2^w."""
-        layout = self._group.layout
-        total = np.zeros(layout.slots, dtype=np.int64)
-        for member in self.survivors:
-            seeds = self._seeds.get(member, {})
-            for peer in self._orphans(member):
-                total -= sign(member, peer) * pad(layout, seeds[peer]).astype(np.int64)
-        return (total & layout.mask).astype(np.uint32)
+
+def orphaned_pads(
+    group: Group, graph: PadGraph, survivors: Collection[str], seeds: Mapping[str, Mapping[str, bytes]]
+) -> list[int]:
+    """Plaintexts that cancel the pads which `survivors` share with those left out: minus their sum modulo 2^w in each slot.
+
+    `seeds[member][peer]` is what a member revealed; raises `KeyError` where a seed is not there.
+    """
+    layout = group.layout
+    total = np.zeros(layout.slots, dtype=np.int64)
+    left_out = [peer for peer in graph.roster if peer not in survivors]
+    for member in survivors:
+        for peer in left_out:
+            if graph.joined(member, peer):
+                total -= sign(member, peer) * pad(layout, seeds[member][peer]).astype(np.int64)
+    return packing.pack((total & layout.mask).astype(np.uint32), group.chunk)

@@ -4,11 +4,12 @@ The rules, each with its own refusal:
 
 1. An announcement must be for the operator's key of this epoch, name the member and only registered members, and be at least
    `members_min` strong. Its round must be newer than every one that was answered.
-2. One round, one report: if the same announcement comes again, the same bytes go out again. The same round under another
-   announcement is refused, because two reports with the same pads would reveal their difference.
+2. One round, one report: if the same announcement comes again, the same bytes go out again, because two reports with the same pads
+   would reveal their difference. The same round under another announcement is refused, and its pads would be others.
 3. Seeds are revealed only for an announced round in which the member reported, only towards those left out, never when the member itself
    is left out, never below `members_min` survivors, and only for a list that contains every earlier list of the round. The number of
    decoys is bounded.
+4. A member that lost its memory sits out every round that it may have answered before (`check_time`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from msgspec import Struct
 
 from protocols.aggregation import packing
 from protocols.aggregation.group import Group, RoundRefused
-from protocols.aggregation.messages import Announce, Drops, report_digest, seal, sign_report, sign_reveal
+from protocols.aggregation.messages import Announce, Drops, announce_digest, report_digest, seal, sign_report, sign_reveal
 from protocols.aggregation.packing import Slots, Values
 from protocols.aggregation.pads import PadGraph, PadKeys, add_pads
 from protocols.aggregation.paillier import Encryptor, exponent_from_seed, to_bytes
 
 DECOYS_MAX: Final = 16
+ROUND_MAX_S: Final = 1800.0
+"""No round is announced longer before it closes."""
 
 
 class Randomiser(Struct, frozen=True):
@@ -57,7 +60,6 @@ class _Round(Struct):
     announce: Announce
     sealed: bytes
     digest: bytes
-    neighbours: tuple[str, ...]
     opening: Opening
     left_out: frozenset[str] = frozenset()
 
@@ -81,6 +83,14 @@ class Member:
         """(term, number) of the newest round that was answered, for the caller's disk; (0, 0) before the first."""
         return (0, 0) if self._round is None else round_order(self._round.announce.round_name)
 
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt that the leader owes for the newest report, None before the first."""
+        current = self._round
+        return None if current is None else Receipt(
+            round_name=current.announce.round_name, member=self.name, digest=current.digest.hex()
+        )
+
     def report(
         self, announce: Announce, values: npt.ArrayLike, randomisers: Sequence[Randomiser], *, newest: tuple[int, int] = (0, 0)
     ) -> tuple[bytes, Opening]:
@@ -95,7 +105,8 @@ class Member:
         if len(randomisers) != self._group.ciphertexts:
             raise ValueError(f"{len(randomisers)} randomisers: {self._group.ciphertexts} are needed")
         graph = PadGraph(announce.roster, bytes.fromhex(announce.beacon))
-        pad_seeds = tuple((peer, self._seed(peer, announce.round_name)) for peer in graph.neighbours(self.name))
+        context = announce_digest(announce)
+        pad_seeds = tuple((peer, self._seed(peer, context)) for peer in graph.neighbours(self.name))
         plaintexts, exact = _plaintexts(self._group, announce, self.name, values, pad_seeds)
         key = self._group.key
         ciphertexts = tuple(
@@ -115,7 +126,6 @@ class Member:
             announce=announce,
             sealed=sealed,
             digest=report_digest(announce.round_name, self.name, ciphertexts),
-            neighbours=tuple(peer for peer, _ in pad_seeds),
             opening=opening,
         )
         return sealed, opening
@@ -127,15 +137,14 @@ class Member:
             raise RoundRefused(f"no report was made in round {drops.round_name}")
         self._check_drops(current, drops)
         current.left_out = drops.left_out
-        peers = [peer for peer in current.neighbours if peer in drops.left_out]
-        if not peers:
+        seeds = tuple((peer, seed) for peer, seed in current.opening.pad_seeds if peer in drops.left_out)
+        if not seeds:
             return None
-        seeds = tuple((peer, self._seed(peer, drops.round_name)) for peer in peers)
         reveal = sign_reveal(self._signing_key, drops.round_name, self.name, seeds)
         return seal(reveal, self._group.card(current.announce.leader).envelope_key)
 
-    def _seed(self, peer: str, round_name: str) -> bytes:
-        return self._pad_keys.seed(peer, self._group.card(peer).pad_key, round_name.encode())
+    def _seed(self, peer: str, context: bytes) -> bytes:
+        return self._pad_keys.seed(peer, self._group.card(peer).pad_key, context)
 
     def _check_announce(self, announce: Announce, newest: tuple[int, int]) -> None:
         group = self._group
@@ -169,6 +178,19 @@ class Member:
         survivors = len(current.announce.roster) - len(left_out)
         if survivors < self._group.members_min:
             raise RoundRefused(f"{survivors} survivors: below the smallest group of {self._group.members_min}")
+
+
+def check_time(announce: Announce, now_s: float, *, forgot_s: float | None = None) -> None:
+    """Raise `RoundRefused` unless the round closes within `ROUND_MAX_S` from now.
+
+    `forgot_s` is when this member lost its memory, if it did: it then also sits out every round that closes before `ROUND_MAX_S` after
+    that, since a round that it answered before must have closed by then.
+    """
+    ahead_s = announce.closes_s - now_s
+    if not 0.0 < ahead_s <= ROUND_MAX_S:
+        raise RoundRefused(f"round {announce.round_name} closes in {ahead_s:.0f} s: between 0 and {ROUND_MAX_S:.0f} s are allowed")
+    if forgot_s is not None and announce.closes_s <= forgot_s + ROUND_MAX_S:
+        raise RoundRefused(f"round {announce.round_name} may have been answered before this member lost its memory")
 
 
 def round_order(round_name: str) -> tuple[int, int]:

@@ -1,9 +1,9 @@
 """Pairwise pads: noise that two members add with opposite signs, so that it is gone from the sum and nowhere else.
 
-Each pair (i, j) derives a root key from its static X25519 keys. For a round it derives a seed from the root and the round's name by
-HKDF-SHA256, and from the seed the pad by ChaCha20; the member with the smaller name adds it, the other subtracts it, modulo 2^w. What
-a member reveals when its neighbour is missing is the seed of that one round, from which neither the root nor another round's pad
-follows (Bonawitz et al., CCS 2017, section 4, whose self-mask is played here by the operator's Paillier key).
+Each pair (i, j) derives a root key from its static X25519 keys. For a round it derives a seed from the root and the digest of the
+announcement by HKDF-SHA256, and from the seed the pad by ChaCha20; the member with the smaller name adds it, the other subtracts it,
+modulo 2^w. What a member reveals when its neighbour is missing is the seed of that one round, from which neither the root nor another
+round's pad follows (Bonawitz et al., CCS 2017, section 4, whose self-mask is played here by the operator's Paillier key).
 
 Which pairs pad is a public random graph: an edge where H(beacon, i, j) < q, with an expected degree of 48. A sum over a part of the
 roster decrypts to noise as long as the part is joined to the rest by an edge between honest members.
@@ -47,10 +47,10 @@ class PadKeys:
         """What the join card says."""
         return self._private_key.public_key().public_bytes_raw()
 
-    def seed(self, peer: str, peer_public: bytes, round_name: bytes) -> bytes:
-        """The pad seed of this pair for one round. Both sides compute the same."""
+    def seed(self, peer: str, peer_public: bytes, context: bytes) -> bytes:
+        """The pad seed of this pair for one announced round (`context`: its digest). Both sides compute the same."""
         root = self._root(peer, peer_public)
-        return HKDFExpand(hashes.SHA256(), SEED_BYTES, b"commonwatt/1 pad seed\0" + round_name).derive(root)
+        return HKDFExpand(hashes.SHA256(), SEED_BYTES, b"commonwatt/1 pad seed\0" + context).derive(root)
 
     def _root(self, peer: str, peer_public: bytes) -> bytes:
         known = self._roots.get(peer)

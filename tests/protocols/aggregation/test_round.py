@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from protocols.aggregation import differencing, paillier
-from protocols.aggregation.group import RoundRefused
+from protocols.aggregation.group import RoundRefused, check_card
 from protocols.aggregation.leader import Phase
-from protocols.aggregation.member import recompute
+from protocols.aggregation.member import check_time, recompute
 from protocols.aggregation.messages import (
     Aggregate,
     Drops,
@@ -23,6 +23,7 @@ from protocols.aggregation.messages import (
     sign_reveal,
     unseal_report,
 )
+from protocols.aggregation.operator import NOT_A_SUM, OperatorBook
 from tests.protocols.aggregation.community import Community, encryptor, operator_keys
 
 
@@ -161,7 +162,8 @@ def test_the_leader_names_what_is_wrong_and_the_round_goes_on(community: Communi
         with pytest.raises(kind, match=words or "round"):
             round_.receive_report(data)
     for name, value in (("h006", 0), ("h007", key.n * 3)):
-        round_.receive_report(sealed(name, (paillier.to_bytes(key, value),)))
+        with pytest.raises(paillier.CiphertextRefused, match=name):
+            round_.receive_report(sealed(name, (paillier.to_bytes(key, value),)))
     drops = round_.close()
     assert drops is not None
     assert drops.dropped == ("h006", "h007")
@@ -194,7 +196,8 @@ def test_one_report_offered_as_the_sum_is_noise(community: Community) -> None:
     answer, sums = community.book.receive(msgspec.structs.replace(aggregate, ciphertexts=stolen))
     assert not answer.accepted
     assert sums is None
-    assert "checksum" in answer.reason
+    assert answer.reason == NOT_A_SUM
+    assert "checksum" in community.book.findings["1:1"]
 
 
 def test_a_round_is_answered_once(community: Community) -> None:
@@ -223,7 +226,8 @@ def test_a_count_that_does_not_match_the_sum_is_refused(community: Community) ->
     _, round_, _ = reported(community)
     round_.close()
     answer, _ = community.book.receive(msgspec.structs.replace(round_.aggregate(community.exponents()), count=7))
-    assert "says 7" in answer.reason
+    assert answer.reason == NOT_A_SUM, "what was decrypted is not told to the leader"
+    assert "says 7" in community.book.findings["1:1"]
 
 
 def test_a_false_reveal_is_refused(community: Community) -> None:
@@ -250,7 +254,8 @@ def test_a_wrong_seed_makes_a_refused_sum_and_never_a_wrong_one(community: Commu
         round_.receive_reveal(sealed)
     assert round_.advance() is None
     answer, _ = community.book.receive(round_.aggregate(community.exponents()))
-    assert "checksum" in answer.reason
+    assert answer.reason == NOT_A_SUM
+    assert "checksum" in community.book.findings["1:1"]
 
 
 def test_settlement_opens_a_report_bit_for_bit(community: Community) -> None:
@@ -274,11 +279,65 @@ def test_an_audit_recomputes_the_root_of_what_was_summed(community: Community) -
     assert merkle_root(digests[:-1]) != merkle_root(digests)
 
 
-def test_decoys_hide_who_is_missing(community: Community) -> None:
+def test_an_operator_that_restarts_answers_no_round_again(community: Community) -> None:
+    _, round_, _ = reported(community)
+    round_.close()
+    assert community.book.receive(round_.aggregate(community.exponents()))[1] is not None
+    restarted = OperatorBook(
+        community.key, community.group.layout, community.private_key.raw_decrypt, members_min=3, newest=community.book.newest
+    )
+    answer, sums = restarted.receive(round_.aggregate(community.exponents()))
+    assert (answer.accepted, sums) == (False, None)
+
+
+def test_a_member_that_lost_its_memory_sits_out_what_it_may_have_answered(community: Community) -> None:
+    announce = msgspec.structs.replace(community.announce(), closes_s=10_000.0)
+    check_time(announce, 9_000.0)
+    check_time(announce, 9_000.0, forgot_s=8_000.0)
+    for now_s, forgot_s, words in ((10_000.0, None, "closes in"), (8_000.0, None, "closes in"), (9_000.0, 8_500.0, "lost its memory")):
+        with pytest.raises(RoundRefused, match=words):
+            check_time(announce, now_s, forgot_s=forgot_s)
+
+
+def test_a_round_announced_twice_has_two_sets_of_pads(community: Community) -> None:
+    """A member that answers both (it lost its memory and its clock) has still not added the same pads twice."""
+    announce = community.announce()
+    other = msgspec.structs.replace(announce, closes_s=1.0)
+    _, first = community.members["h001"].report(announce, [1] * 7, community.randomisers())
+    _, second = Community(8).members["h001"].report(other, [1] * 7, community.randomisers())
+    assert dict(first.pad_seeds).keys() == dict(second.pad_seeds).keys()
+    assert not set(first.pad_seeds) & set(second.pad_seeds)
+
+
+@pytest.mark.parametrize("field", ["pad_key", "envelope_key"])
+@pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), b"short"])
+def test_a_card_that_would_stop_its_neighbours_is_refused(community: Community, field: str, key: bytes) -> None:
+    card = community.group.card("h001")
+    check_card(card)
+    with pytest.raises(RoundRefused, match="full order"):
+        check_card(msgspec.structs.replace(card, **{field: key}))
+
+
+def test_no_two_of_many_sums_differ_by_a_few_members() -> None:
+    rng = random.Random(8)
+    roster = [f"h{i:03d}" for i in range(60)]
+    groups: list[set[str]] = []
+    for _ in range(60):
+        present = [name for name in roster if rng.random() > rng.choice([0.0, 0.02, 0.05])]
+        left_out = differencing.decoys(groups[-1] if groups else (), present, rng, earlier=groups[:-1])
+        assert len(left_out) == 0 or len(left_out) >= differencing.BATCH, "a decoy alone is open to leader and operator together"
+        groups.append(set(present) - set(left_out))
+        for group in groups[:-1]:
+            assert len(group ^ groups[-1]) == 0 or len(group ^ groups[-1]) >= differencing.BATCH
+    assert min(len(group) for group in groups) > 40
+
+
+def test_decoys_hide_who_is_missing() -> None:
+    community = Community(10)
     rng = random.Random(3)
-    present = community.names[:-1]
+    present = [name for name in community.names if name != "h007"]
     hidden = differencing.decoys(community.names, present, rng)
-    assert len(set(community.names) ^ (set(present) - set(hidden))) == differencing.BATCH
+    assert len(set(community.names) ^ (set(present) - set(hidden))) == differencing.BATCH + 1
     assert differencing.decoys(community.names, community.names, rng) == ()
     assert differencing.decoys((), present, rng) == ()
     assert differencing.admitted(community.names, ["n1", "n2"]) == ()
@@ -290,4 +349,4 @@ def test_decoys_hide_who_is_missing(community: Community) -> None:
     answer, sums = community.book.receive(round_.aggregate(community.exponents()))
     assert answer.accepted
     assert sums is not None
-    assert sums.count == 3
+    assert sums.count == 4
