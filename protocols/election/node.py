@@ -10,7 +10,8 @@ adapted to signed votes and leases; Li et al. 2026, section 4.4, for reputation)
 4. A leader acts only within its lease, which a quorum of acknowledgements extends, counted from when the heartbeat was *sent*.
 5. Nobody follows a term below the highest one whose certificate it has checked (the fence, on disk).
 6. A member that lost its memory abstains until no candidacy that had its vote can still be counted, then asks, and votes again only
-   above the highest term that a quorum of the others reports. Others without memory do not answer.
+   above the highest term that a quorum of the others reports. Others without memory do not answer. Until then nothing is written:
+   a ballot on the disk would say after the next restart that nothing was lost.
 
 | role | on | does | becomes |
 |---|---|---|---|
@@ -360,7 +361,8 @@ class Node:
         if certificate.term > self.ballot.fence:
             ballot = self.ballot
             self.ballot = Ballot(epoch=ballot.epoch, term=ballot.term, candidate=ballot.candidate, fence=certificate.term)
-            effects.append(Persist(self.ballot))
+            if not self.amnesiac:
+                effects.append(Persist(self.ballot))
         return [*effects, Follow(certificate)]
 
     def _release(self, leader: str, term: int, now_s: float) -> list[Effect]:

@@ -211,6 +211,17 @@ def test_a_member_without_memory_abstains_asks_and_then_votes_only_above_what_it
     assert street.disk[lost].candidate is None
 
 
+def test_a_member_without_memory_writes_nothing_that_would_hide_its_loss() -> None:
+    street = Street(3)
+    street.run(5.0)
+    certificate = next(node.certificate for node in street.nodes.values() if node.certificate is not None)
+    index = next(index for index in range(3) if f"h{index}" != certificate.leader)
+    node = street.boot(index, disk=False)
+    effects = node.receive(certificate.leader, certificate, street.now_s)
+    assert Follow(certificate) in effects
+    assert not any(isinstance(effect, Persist) for effect in effects)
+
+
 def test_a_majority_without_memory_elects_nobody() -> None:
     street = Street(3)
     street.run(5.0)
