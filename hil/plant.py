@@ -63,9 +63,9 @@ class Plant:
         self._model = PowerGridModel(
             {"node": _nodes(feeder), "line": lines, "transformer": transformers, "source": source, "asym_load": loads}
         )
-        self._update_load = initialize_array("update", "asym_load", (1, len(loads)))
+        self._update_load = initialize_array("update", "asym_load", len(loads))
         self._update_load["id"] = loads["id"]
-        self._update_source = initialize_array("update", "source", (1, 1))
+        self._update_source = initialize_array("update", "source", 1)
         self._update_source["id"] = source["id"]
         self._update_source["u_ref"] = source["u_ref"]
 
@@ -74,10 +74,11 @@ class Plant:
 
         Raises `PlantError` where no solution exists: a feeder asked for more than it can carry has collapsed.
         """
-        self._update_load["p_specified"][0] = net_import_w[:, None] * self._share
-        self._update_load["q_specified"][0] = net_import_var[:, None] * self._share
+        self._update_load["p_specified"] = net_import_w[:, None] * self._share
+        self._update_load["q_specified"] = net_import_var[:, None] * self._share
         if source_voltage_pu is not None:
             self._update_source["u_ref"] = source_voltage_pu
+        self._model.update(update_data={"asym_load": self._update_load, "source": self._update_source})
         result = self._calculate(CalculationMethod.iterative_current)
         if result is None:
             result = self._calculate(CalculationMethod.newton_raphson)
@@ -85,14 +86,14 @@ class Plant:
             raise PlantError(
                 f"feeder {self.feeder.name}: the power flow has no solution at {float(net_import_w.sum()):.0f} W total net import"
             )
-        voltage_pu = result["node"]["u_pu"][0][self._bus] * self._has_phase
-        transformer_w = result["transformer"]["p_from"][0].sum(axis=1)
-        source_w = float(result["source"]["p"][0].sum())
+        voltage_pu = result["node"]["u_pu"][self._bus] * self._has_phase
+        transformer_w = result["transformer"]["p_from"].sum(axis=1)
+        source_w = float(result["source"]["p"].sum())
         return PlantState(
             voltage_v=voltage_pu * self._rated_v[:, None],
             voltage_pu=voltage_pu,
-            line_loading=result["line"]["loading"][0].copy(),
-            transformer_loading=result["transformer"]["loading"][0].copy(),
+            line_loading=result["line"]["loading"].copy(),
+            transformer_loading=result["transformer"]["loading"].copy(),
             transformer_w=transformer_w,
             source_w=source_w,
             losses_w=source_w - float(net_import_w.sum()),
@@ -105,19 +106,13 @@ class Plant:
                 error_tolerance=1e-8,
                 max_iterations=50,
                 calculation_method=method,
-                update_data={"asym_load": self._update_load, "source": self._update_source},
                 output_component_types=_OUTPUTS,
             )
         except (RuntimeError, ValueError):  # the roots of what power-grid-model raises
             return None
 
 
-_OUTPUTS: Any = {
-    "node": ["u_pu"],
-    "line": ["loading"],
-    "transformer": ["loading", "p_from"],
-    "source": ["p"],
-}
+_OUTPUTS: Any = ["node", "line", "transformer", "source"]
 
 
 def _nodes(feeder: Feeder) -> npt.NDArray[np.void]:
