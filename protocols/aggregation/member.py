@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from protocols.aggregation import packing
 from protocols.aggregation.group import Group, RoundRefused
-from protocols.aggregation.messages import Announce, Drops, announce_digest, report_digest, seal, sign_report, sign_reveal
+from protocols.aggregation.messages import Announce, Drops, Receipt, announce_digest, report_digest, seal, sign_report, sign_reveal
 from protocols.aggregation.packing import Slots, Values
 from protocols.aggregation.pads import PadGraph, PadKeys, add_pads
 from protocols.aggregation.paillier import Encryptor, exponent_from_seed, to_bytes
