@@ -37,13 +37,10 @@ class Sums(Struct, frozen=True, eq=False):
 
 
 class OperatorBook:
-    """Which rounds were answered, under one key. Keys of earlier epochs keep their own book until their rounds have ended.
-
-    `newest` is what the operator's disk remembers of the property of that name. It must be durable before an answer leaves.
-    """
+    """Which rounds were answered, under one key. Keys of earlier epochs keep their own book until their rounds have ended."""
 
     def __init__(
-        self, key: PublicKey, layout: Layout, decrypt: Decrypt, *, members_min: int = MEMBERS_MIN, newest: tuple[int, int] = (0, 0)
+        self, key: PublicKey, layout: Layout, decrypt: Decrypt, *, members_min: int = MEMBERS_MIN
     ) -> None:
         self.findings: dict[str, str] = {}
         self._key = key
@@ -51,12 +48,7 @@ class OperatorBook:
         self._decrypt = decrypt
         self._members_min = members_min
         self._answered: dict[str, Acknowledgement] = {}
-        self._newest = newest
-
-    @property
-    def newest(self) -> tuple[int, int]:
-        """(term, number) of the newest round that was answered."""
-        return self._newest
+        self._newest = (0, 0)
 
     def receive(self, aggregate: Aggregate) -> tuple[Acknowledgement, Sums | None]:
         """Answer an aggregate. The same one again gets the same answer and no sums; another one of an answered round is refused."""

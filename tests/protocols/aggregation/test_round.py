@@ -283,9 +283,8 @@ def test_an_operator_that_restarts_answers_no_round_again(community: Community) 
     _, round_, _ = reported(community)
     round_.close()
     assert community.book.receive(round_.aggregate(community.exponents()))[1] is not None
-    restarted = OperatorBook(
-        community.key, community.group.layout, community.private_key.raw_decrypt, members_min=3, newest=community.book.newest
-    )
+    restarted = OperatorBook(community.key, community.group.layout, community.private_key.raw_decrypt, members_min=3)
+    restarted.restore(community.book.save())
     answer, sums = restarted.receive(round_.aggregate(community.exponents()))
     assert (answer.accepted, sums) == (False, None)
 
