@@ -8,9 +8,11 @@ corners of the one before, which usually saves half of the work. Solver processe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import msgspec
 
+from coordinator.envelopes.balanced import compute_balanced
 from coordinator.envelopes.boxes import collect_demand
 from coordinator.envelopes.certificate import Check, EnvelopeResult, Infeasible
 from coordinator.envelopes.monitors import Monitors, build_monitors
@@ -18,29 +20,35 @@ from coordinator.envelopes.robust import WarmStart, check_limits, compute_robust
 from coordinator.envelopes.values import EnvelopeProblem, Limits, check_problem
 from coordinator.network.model import Network
 from coordinator.powerflow.balanced import balanced_feeder
+from coordinator.powerflow.radial import RadialFeeder
 from coordinator.powerflow.radial_reduced import reduce_feeder
 from coordinator.powerflow.unbalanced import unbalanced_feeder
 
 
-class PreparedFeeder(msgspec.Struct, frozen=True, kw_only=True):
+class PreparedFeeder(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A network and its limits, ready for many intervals."""
 
     network: Network
     limits: Limits
-    monitors: Monitors
+    feeder: RadialFeeder
+
+    @cached_property
+    def monitors(self) -> Monitors:
+        """The dense rows of the corner search, built when they are first needed."""
+        return build_monitors(reduce_feeder(self.feeder), self.limits)
 
 
 def prepare(network: Network, limits: Limits) -> PreparedFeeder:
     """Build what depends on network and limits alone; NetworkError where the network is looped, disconnected or not representable."""
     feeder = balanced_feeder(network) if network.is_balanced else unbalanced_feeder(network)
-    return PreparedFeeder(network=network, limits=limits, monitors=build_monitors(reduce_feeder(feeder), limits))
+    return PreparedFeeder(network=network, limits=limits, feeder=feeder)
 
 
 def compute_envelopes(problem: EnvelopeProblem, prepared: PreparedFeeder | None = None) -> EnvelopeResult | Infeasible:
     """Compute verified envelopes for one interval, or say what passive loads and floors alone break."""
     check_problem(problem)
     ready = _matching(problem, prepared)
-    return compute_robust(problem, ready.monitors)[0]
+    return _compute(problem, ready, None)[0]
 
 
 def check_envelopes(problem: EnvelopeProblem, prepared: PreparedFeeder | None = None) -> Check:
@@ -68,11 +76,22 @@ def compute_schedule(
         key = _question(problem)
         if key not in seen:
             lineup = _lineup(problem)
-            seen[key], left = compute_robust(problem, prepared.monitors, warm if warm_of == lineup else None)
+            seen[key], left = _compute(problem, prepared, warm if warm_of == lineup else None)
             if left is not None:
                 warm, warm_of = left, lineup
         results.append(seen[key])
     return tuple(results)
+
+
+def _compute(
+    problem: EnvelopeProblem, ready: PreparedFeeder, warm: WarmStart | None
+) -> tuple[EnvelopeResult | Infeasible, WarmStart | None]:
+    """Balanced feeders by LinDistFlow where their voltages are provably monotone, everything else by searching the corners."""
+    if ready.network.is_balanced:
+        found = compute_balanced(problem, ready.feeder)
+        if found is not None:
+            return found, None
+    return compute_robust(problem, ready.monitors, warm)
 
 
 def _matching(problem: EnvelopeProblem, prepared: PreparedFeeder | None) -> PreparedFeeder:

@@ -118,8 +118,8 @@ class CornerSearch:
     def _probe(self, rows: RowState, box: Box) -> IntArray | None:
         """Turn movers whose slope is not of one sign all over the box, alone and the most effective of them in every combination.
 
-        A quantity that curves along a mover's range can be higher at the far end although it falls towards it at first. Returns the rows that
-        became worse, None where some corner has no power flow solution.
+        A quantity that curves along a mover's range can be higher at the far end although it falls towards it at first. Returns the rows
+        that became worse, None where some corner has no power flow solution.
         """
         mine = np.flatnonzero(rows.excess > -PROBE_NEAR)
         if mine.size == 0:

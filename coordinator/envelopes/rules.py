@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
 
 from coordinator.envelopes.conic import minimise_by_cones
 from coordinator.envelopes.interior_point import AllocationError, Objective, minimise
@@ -22,15 +23,13 @@ BoolArray = NDArray[np.bool_]
 
 BISECTIONS = 60
 ROW_ROUNDS = 30
-ROWS_PER_ROUND = 100
+ROWS_PER_ROUND = 50
 # A demand smaller than this is not worth a variable: it is fixed at its floor.
 NEGLIGIBLE_W = 1e-3
 # A row left out of the optimisation may be broken by this much of its most effective limit; the answer is pulled inside afterwards.
 BROKEN_W = 1e-3
 # Rows that use less than this share of their room are not remembered.
 NEARLY_BINDING = 0.9
-# Curvature that makes the largest volume unique: of equally large ones the more even.
-TIE_BREAK = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +109,25 @@ def _largest(start: FloatArray, ahead: FloatArray, fits: Callable[[FloatArray], 
 
 
 def _objective(rule: AllocationRule, demand: Demand, free: BoolArray) -> Objective:
-    """The rule in terms of y = (x - floor) / (cap - floor), scaled to slopes of about one."""
+    """A curved rule in terms of y = (x - floor) / (cap - floor), scaled to slopes of about one."""
     floor, span = demand.floor_w[free], (demand.cap_w - demand.floor_w)[free]
     weight = demand.weight[free] / np.max(demand.weight[free])
     none = np.zeros_like(span)
     if rule is AllocationRule.PROPORTIONAL_FAIR:
         return Objective(linear=none, quadratic=none, log_gain=weight, log_offset=floor / span)
-    if rule is AllocationRule.LEAST_CURTAILMENT:
-        steep = 2.0 * weight * span**2 / demand.cap_w[free] / np.max(span)
-        return Objective(linear=-steep, quadratic=steep, log_gain=none, log_offset=none)
-    steep = weight * span / np.max(span)
-    return Objective(linear=-steep, quadratic=TIE_BREAK * steep, log_gain=none, log_offset=none)
+    steep = 2.0 * weight * span**2 / demand.cap_w[free] / np.max(span)
+    return Objective(linear=-steep, quadratic=steep, log_gain=none, log_offset=none)
+
+
+def _largest_volume(gain: FloatArray, packing: FloatArray) -> FloatArray:
+    """The linear program by HiGHS; rows scaled to a largest entry of one, slack ones dropped."""
+    size = np.max(packing, axis=1, initial=0.0)
+    matters = packing.sum(axis=1) > 1.0
+    rows, rhs = packing[matters] / size[matters, None], 1.0 / size[matters]
+    answer = linprog(-gain / np.max(gain), rows if rhs.size else None, rhs if rhs.size else None, bounds=(0.0, 1.0), method="highs")
+    if answer.status != 0:
+        raise AllocationError(f"max-volume: HiGHS ended with: {answer.message}")
+    return np.asarray(np.clip(answer.x, 0.0, 1.0))
 
 
 def _solve(rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArray, free: BoolArray) -> FloatArray:
@@ -129,11 +136,15 @@ def _solve(rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArr
     slack = rhs - rows @ demand.floor_w
     scaled = rows[:, free] * span
     binding = np.max(scaled, axis=1, initial=0.0) > 0.0
-    objective, packing = _objective(rule, demand, free), scaled[binding] / slack[binding, None]
-    try:
-        y = minimise(objective, packing)
-    except AllocationError:
-        y = minimise_by_cones(objective, packing)
+    packing = scaled[binding] / slack[binding, None]
+    if rule is AllocationRule.MAX_VOLUME:
+        y = _largest_volume(demand.weight[free] * span, packing)
+    else:
+        objective = _objective(rule, demand, free)
+        try:
+            y = minimise(objective, packing)
+        except AllocationError:
+            y = minimise_by_cones(objective, packing)
     x = demand.floor_w.copy()
     x[free] += y * span
     return x
