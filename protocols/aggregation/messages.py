@@ -244,7 +244,7 @@ def _open(sealed: bytes, kind: type[Report] | type[Reveal], round_name: str, key
 
 
 def _receipt_bytes(receipt: Receipt) -> bytes:
-    return f"commonwatt/1 receipt\0{receipt.round_name}\0{receipt.member}\0{receipt.digest}".encode()
+    return f"commonwatt/1 receipt\0{receipt.round_name}\0{receipt.member}\0{receipt.step}\0{receipt.digest}".encode()
 
 
 def _info(kind: type[Report] | type[Reveal], round_name: str) -> bytes:
