@@ -1,8 +1,12 @@
 """Every schedule of a small election: an exhaustive search over the shipped member's code.
 
 The adversary owns time and the network: any member may stand at any moment, any message that was ever sent may be delivered to any
-member it was sent to, now, later, twice or never, and any member may crash and restart with its disk. Promises and leases are off, since
-"at most one leader per term" must not rest on time. States that differ only in the members' names are one state.
+member it was sent to, now, later, twice or never. Promises and leases are off, since "at most one leader per term" must not rest on time.
+
+Three reductions keep the search small, and none hides a schedule with two leaders. States that differ only in the members' names are one
+state. A candidate takes all votes that were sent to it at once: whatever it could do after fewer of them, it can do after all of them,
+since votes only add up. A crash with its disk kept is not drawn, because after every step the search asserts that the disk holds all that
+the member knows of its votes; what a restart loses is the right to count votes, and a candidate or leader may stand anew at any moment.
 """
 
 from __future__ import annotations
@@ -27,8 +31,8 @@ NOW_S: Final = 1.0
 
 Said = tuple[str, int, int, int]
 """(kind, term, about, by): a vote request of `about`, a vote of `by` for `about`, or a certificate of `about`."""
-Mind = tuple[int, int, int, str, tuple[int, ...]]
-"""(term, candidate or -1, fence, role, voters counted) of one member."""
+Mind = tuple[int, int, int]
+"""(term, candidate or -1, fence) of one member: its ballot."""
 State = tuple[tuple[Mind, ...], frozenset[Said]]
 
 
@@ -58,7 +62,7 @@ class _Search:
         self._epoch = Epoch(number=1, seats=seats, reputation_min=0.0, seed="00" * 32)
 
     def run(self, limit: int | None) -> Found:
-        mind: Mind = (0, -1, 0, Role.FOLLOWER.value, ())
+        mind: Mind = (0, -1, 0)
         first: State = (tuple(mind for _ in self._names), frozenset())
         seen = {self._canonical(first)}
         frontier = [first]
@@ -76,17 +80,15 @@ class _Search:
     def _successors(self, state: State) -> Iterator[State]:
         minds, said = state
         for index, mind in enumerate(minds):
-            if max(mind[0], mind[2]) < self._terms and mind[3] != Role.LEADER.value:
+            if max(mind[0], mind[2]) < self._terms:
                 yield self._after(state, index, lambda node: node._stand(NOW_S))
-            if mind[3] != Role.FOLLOWER.value:
-                yield self._with(state, index, (mind[0], mind[1], mind[2], Role.FOLLOWER.value, ()), said)
-            for kind, term, about, by in said:
+            if mind[1] == index and mind[0] > mind[2]:
+                votes = self._votes(mind[0], index, said)
+                yield self._after(state, index, lambda node, ms=votes: [e for m in ms for e in node.receive(m.voter, m, NOW_S)])  # type: ignore[misc]
+            for kind, term, about, _ in said:
                 if kind == "request" and about != index and term >= mind[0] and term > mind[2]:
                     request = VoteRequest(epoch=1, term=term, candidate=self._names[about])
                     yield self._after(state, index, lambda node, m=request, s=about: node.receive(self._names[s], m, NOW_S))  # type: ignore[misc]
-                elif kind == "vote" and about == index and mind[3] == Role.CANDIDATE.value and by not in mind[4]:
-                    vote = rules.sign_vote(self._keys[by], 1, term, self._names[about], self._names[by])
-                    yield self._after(state, index, lambda node, m=vote, s=by: node.receive(self._names[s], m, NOW_S))  # type: ignore[misc]
                 elif kind == "certificate" and about != index and term > mind[2]:
                     certificate = self._certificate(term, about, said)
                     yield self._after(state, index, lambda node, m=certificate, s=about: node.receive(self._names[s], m, NOW_S))  # type: ignore[misc]
@@ -108,8 +110,7 @@ class _Search:
                     new.add(("certificate", certificate.term, index, index))
         assert disk == node.ballot, "what a member knows of its votes is on its disk"
         candidate = -1 if disk.candidate is None else self._names.index(disk.candidate)
-        counted = tuple(sorted(self._names.index(voter) for voter in node._votes)) if node.role is Role.CANDIDATE else ()
-        return self._with(state, index, (disk.term, candidate, disk.fence, node.role.value, counted), said | new)
+        return self._with(state, index, (disk.term, candidate, disk.fence), said | new)
 
     def _with(self, state: State, index: int, mind: Mind, said: frozenset[Said]) -> State:
         minds = list(state[0])
@@ -118,13 +119,12 @@ class _Search:
 
     def _node(self, index: int, mind: Mind, said: frozenset[Said]) -> Node:
         node = copy.copy(self._template(index))
-        term, candidate, fence, role, counted = mind
+        term, candidate, fence = mind
         node.ballot = Ballot(epoch=1, term=term, candidate=None if candidate < 0 else self._names[candidate], fence=fence)
-        node.role = Role(role)
+        node.role = Role.CANDIDATE if candidate == index and term > fence else Role.FOLLOWER
         node._sent_s, node._acks = {}, {}
-        node._votes = {
-            self._names[by]: rules.sign_vote(self._keys[by], 1, term, self._names[index], self._names[by]) for by in counted
-        }
+        own = rules.sign_vote(self._keys[index], 1, term, node.name, node.name)
+        node._votes = {node.name: own} if node.role is Role.CANDIDATE else {}
         return node
 
     @lru_cache(maxsize=8)  # noqa: B019  one search lives as long as its process needs it
@@ -133,13 +133,15 @@ class _Search:
             self._names[index], self._epoch, self._keys[index], TIMELESS, 0.0, ballot=None, nonce="00" * 32, founding=True
         )
 
+    def _votes(self, term: int, candidate: int, said: frozenset[Said]) -> list[Vote]:
+        """All votes for this candidate that were ever sent."""
+        voters = sorted(by for kind, at, about, by in said if kind == "vote" and at == term and about == candidate)
+        return [rules.sign_vote(self._keys[by], 1, term, self._names[candidate], self._names[by]) for by in voters]
+
     def _certificate(self, term: int, leader: int, said: frozenset[Said]) -> Certificate:
         """The certificate that this leader made; any quorum of the votes for it is as good as the one it counted."""
-        voters = {by for kind, at, about, by in said if kind == "vote" and at == term and about == leader} | {leader}
-        votes = tuple(
-            (self._names[by], rules.sign_vote(self._keys[by], 1, term, self._names[leader], self._names[by]).signature)
-            for by in sorted(voters)
-        )
+        own = rules.sign_vote(self._keys[leader], 1, term, self._names[leader], self._names[leader])
+        votes = tuple((vote.voter, vote.signature) for vote in (own, *self._votes(term, leader, said)))
         return Certificate(epoch=1, term=term, leader=self._names[leader], held=1, backups=(), votes=votes)
 
     def _canonical(self, state: State) -> State:
@@ -147,17 +149,14 @@ class _Search:
         minds, said = state
         best: State | None = None
         best_key: tuple[tuple[Mind, ...], tuple[Said, ...]] | None = None
-        ordered = sorted(range(len(minds)), key=lambda i: minds[i][0:1] + minds[i][2:4])
-        shape = [minds[i][0:1] + minds[i][2:4] for i in ordered]
+        ordered = sorted(range(len(minds)), key=lambda i: minds[i][0::2])
+        shape = [minds[i][0::2] for i in ordered]
         for order in self._orders:
-            if [minds[i][0:1] + minds[i][2:4] for i in order] != shape:
+            if [minds[i][0::2] for i in order] != shape:
                 continue
             rank = {old: new for new, old in enumerate(order)}
             rank[-1] = -1
-            renamed = tuple(
-                (minds[old][0], rank[minds[old][1]], minds[old][2], minds[old][3], tuple(sorted(rank[v] for v in minds[old][4])))
-                for old in order
-            )
+            renamed = tuple((minds[old][0], rank[minds[old][1]], minds[old][2]) for old in order)
             words = tuple(sorted((kind, term, rank[about], rank[by]) for kind, term, about, by in said))
             if best_key is None or (renamed, words) < best_key:
                 best_key = (renamed, words)
