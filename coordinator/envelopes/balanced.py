@@ -29,6 +29,7 @@ METHOD = "monotonicity proved over the box (margin {margin:.2f}); all-export, al
 MAX_ROUNDS = 12
 INSIDE = 1e-6
 SETTLED_FRAC = 1e-3
+GAINED_FRAC = 1e-3
 SHRINKS = 40
 # Conductors above this share of their rating at all-export or all-import get corners of their own.
 NEAR_RATING = 0.7
@@ -127,9 +128,11 @@ def _iterate(work: _Work) -> tuple[FloatArray | None, tuple[_Rows, _Rows], int]:
             following = 0.5 * (limits + following)
             tried = _rows(work, following)
         moved = float(np.max(np.abs(following - limits), initial=0.0)) / scale
+        # A largest volume may move between equally good vertices for ever; what counts is that it no longer grows.
+        gained = abs(float(np.sum(following - limits))) / max(float(np.sum(following)), 1.0)
         limits, rows = following, tried
         legal = max(float(np.max(part.excess, initial=-np.inf)) for part in rows) <= 0.0
-        if legal and moved <= SETTLED_FRAC:
+        if legal and (moved <= SETTLED_FRAC or gained <= GAINED_FRAC):
             break
     return limits, rows, number
 

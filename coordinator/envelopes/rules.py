@@ -23,7 +23,7 @@ BoolArray = NDArray[np.bool_]
 
 BISECTIONS = 60
 ROW_ROUNDS = 30
-ROWS_PER_ROUND = 50
+ROWS_PER_ROUND = 20
 # A demand smaller than this is not worth a variable: it is fixed at its floor.
 NEGLIGIBLE_W = 1e-3
 # A row left out of the optimisation may be broken by this much of its most effective limit; the answer is pulled inside afterwards.

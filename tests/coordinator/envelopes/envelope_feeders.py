@@ -19,7 +19,7 @@ STREET = Path(__file__).resolve().parents[3] / "hil" / "networks" / "street"
 
 def feeder_named(name: str) -> Network:
     """A shipped case, the shipped street, or a fetched feeder (skipped where it is absent)."""
-    if name.startswith("ieee33") or name.startswith("ieee69"):
+    if name in ("ieee33", "ieee69"):
         return load(name)
     path = STREET if name == "street" else SHARED / name
     if not path.is_dir():

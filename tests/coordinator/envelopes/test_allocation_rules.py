@@ -1,4 +1,4 @@
-"""Allocation rules do what their names say, against general-purpose solvers (HiGHS by scipy, Clarabel by cvxpy) and by their definitions."""
+"""Allocation rules do what their names say, against general solvers (HiGHS by scipy, Clarabel by cvxpy) and by their definitions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import cvxpy as cp
 import msgspec
 import numpy as np
 import pytest
+from envelope_feeders import feeder_named, limits_of, problem_for, solved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from coordinator.envelopes import AllocationRule, EnvelopeInputError, Limits, compute_envelopes
 from coordinator.envelopes.rules import Demand, allocate
-from envelope_feeders import feeder_named, limits_of, problem_for, solved
 
 
 def random_packing(seed: int) -> tuple[Demand, np.ndarray, np.ndarray]:
@@ -86,7 +86,7 @@ def test_nobody_is_below_the_equal_level_unless_it_wants_less(seed: int) -> None
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_floors_that_break_a_row_have_no_allocation(seed: int) -> None:
-    demand, rows, rhs = random_packing(seed)
+    demand, rows, _ = random_packing(seed)
     if np.any(rows @ demand.floor_w > 0.0):
         assert allocate(AllocationRule.MAX_VOLUME, demand, rows, rows @ demand.floor_w - 1e-9) is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
+from envelope_feeders import feeder_named, limits_of, problem_for, small_feeder, solved
 
 from coordinator.envelopes import (
     Certificate,
@@ -20,7 +21,6 @@ from coordinator.envelopes import (
 )
 from coordinator.envelopes.certificate import VerifiedLimits
 from coordinator.errors import NetworkError, UnverifiedEnvelopeError
-from envelope_feeders import feeder_named, limits_of, problem_for, small_feeder, solved
 from protocols.messages import Guarantee
 
 GOOD = Extreme(value=1.05, limit=1.1, margin=0.05, where="voltage at bus a")
@@ -37,7 +37,7 @@ def check(**changed: object) -> Check:
 
 def test_a_certificate_needs_every_margin() -> None:
     broken = Extreme(value=1.101, limit=1.1, margin=-0.001, where="voltage at bus b")
-    with pytest.raises(UnverifiedEnvelopeError, match="voltage at bus b reaches 1.101"):
+    with pytest.raises(UnverifiedEnvelopeError, match=r"voltage at bus b reaches 1\.101"):
         Certificate(guarantee=Guarantee.ROBUST, check=check(highest_voltage=broken), box=BOX)
     with pytest.raises(UnverifiedEnvelopeError, match="line"):
         Certificate(guarantee=Guarantee.ROBUST, check=check(line=msgspec.structs.replace(broken, where="current in line l")), box=BOX)

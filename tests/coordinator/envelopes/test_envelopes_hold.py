@@ -1,4 +1,4 @@
-"""A published envelope holds at its worst corners by an engine that shares no code with the one that made it, and nothing worse can be found.
+"""A published envelope holds at its worst corners by an engine that shares no code with ours, and nothing worse can be found.
 
 OpenDSS 9 (dss_python_backend 0.14) solves every corner of the certificate; voltages agree to 1e-8 pu, so 1e-6 is allowed beyond a limit.
 """
@@ -10,6 +10,7 @@ import itertools
 import msgspec
 import numpy as np
 import pytest
+from envelope_feeders import feeder_named, limits_of, opendss_extremes, problem_for, small_feeder, solved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,6 @@ from coordinator.envelopes.boxes import collect_boxes, collect_movers
 from coordinator.envelopes.checking import judge
 from coordinator.network.model import Network
 from coordinator.powerflow.unbalanced import unbalanced_feeder
-from envelope_feeders import feeder_named, limits_of, opendss_extremes, problem_for, small_feeder, solved
 from protocols.messages import Guarantee
 
 BEYOND = 1e-6
@@ -158,7 +158,7 @@ def test_turning_any_one_connection_at_a_worst_corner_finds_nothing_worse() -> N
 
 
 def test_all_up_and_all_low_would_have_passed_what_the_mixed_corners_refuse() -> None:
-    """IEEE European LV: the usual two-corner check passes an equal envelope whose phase-mixed corners reach beyond 1.10 and below 0.90 pu."""
+    """IEEE European LV: the usual two-corner check passes an equal envelope whose phase-mixed corners are far beyond the limits."""
     network = feeder_named("ieee_eu_lv")
     limits = Limits(vmin_pu=0.94, vmax_pu=1.10, check_transformers=False)
     usual = lambda size_w: problem_for(network, import_w=size_w, export_w=2.0 * size_w, limits=limits)  # noqa: E731

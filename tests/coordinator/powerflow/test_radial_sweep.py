@@ -1,7 +1,7 @@
 """The coordinator's own sweep agrees with two engines that share no code with it, and says when there is no solution.
 
-Answers: OpenDSS 9 (dss_python_backend 0.14) and power-grid-model 1.12, to 1e-8 pu in complex voltage; 33-bus 202.677 kW and 0.91309 pu, 69-bus
-224.992 kW and 0.90919 pu (MATPOWER 8).
+Answers: OpenDSS 9 (dss_python_backend 0.14) and power-grid-model 1.12, to 1e-8 pu in complex voltage; 33-bus 202.677 kW and 0.91309 pu,
+69-bus 224.992 kW and 0.90919 pu (MATPOWER 8).
 """
 
 from __future__ import annotations
