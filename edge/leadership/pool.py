@@ -100,6 +100,11 @@ class RandomiserPool:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def key_id(self) -> str:
+        """The key that the entries are for."""
+        return self._encryptor.key.key_id
+
     def close(self) -> None:
         """Let another process have the folder."""
         if self._lock is not None:

@@ -1,0 +1,392 @@
+"""One household in its community: what arrives goes to election, rounds or leadership, what is due is done. A shell around its own bus.
+
+It has a connection of its own, so that its last will means that this member can lead no more, and so that heartbeats wait for no
+control cycle. `step` does everything that is due at the clock's present time: the bench calls it, `run` calls it whenever something
+arrives. Trust: the epoch, signed by the coordinator, names the members and their keys; a certificate of votes, which everybody checks
+against the epoch, names the leader; what a leader calls counts only under the highest term whose certificate was seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Struct
+
+from edge.leadership.ballots import BallotStore
+from edge.leadership.election_shell import ElectionShell
+from edge.leadership.leader_shell import LeaderShell, Wish
+from edge.leadership.member_shell import MemberShell, Standing
+from edge.leadership.pool import RandomiserPool
+from edge.leadership.records import MemberRecords
+from edge.leadership.secrets import load_or_make_secrets
+from edge.leadership.settings import AggregationSection, LeadershipSection
+from protocols.aggregation.calls import checked_key, group_of
+from protocols.aggregation.member import Randomiser, round_order
+from protocols.aggregation.messages import Acknowledgement, Drops
+from protocols.aggregation.packing import ValuesRefused
+from protocols.aggregation.paillier import COMB_TABLES, COMB_TEETH, Encryptor, KeyRefused, exponent_from_seed
+from protocols.bus import Bus, BusMessage
+from protocols.clock import Clock
+from protocols.election.rules import public_key_of
+from protocols.election.values import Certificate, ElectionMessage, Heartbeat
+from protocols.errors import Refusal
+from protocols.messages import (
+    AggregateNotice,
+    AnyMessage,
+    CommunitySignal,
+    ElectionNotice,
+    EpochNotice,
+    Gone,
+    JoinCard,
+    KeyCard,
+    RoundCall,
+    RoundContent,
+    RoundNotice,
+)
+from protocols.signing import Sequencer, Signer, Verifier
+from protocols.topics import (
+    coordinator_topic,
+    election_letter_topic,
+    election_topic,
+    node_topic,
+    round_topic,
+    sealed_route,
+    sealed_topic,
+)
+
+log = logging.getLogger(__name__)
+
+COORDINATOR = "coordinator"
+
+
+class Household(Protocol):
+    """What a member says about its house, and hears about its price."""
+
+    def values(self, call: RoundCall) -> Sequence[int] | None:
+        """What this call asks for as whole watts; None to sit the round out."""
+        ...
+
+    def signal(self, signal: CommunitySignal) -> None:
+        """What the negotiation asks next."""
+        ...
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Who this member is, and whom it believes."""
+
+    community: str
+    node: str
+    key: Ed25519PrivateKey
+    coordinator_keys: tuple[Ed25519PublicKey, ...]
+
+
+class Membership:
+    """See the module. `commissioned` says that this member has never voted; `comb` is (teeth, tables) of the encryption's table."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        leadership: LeadershipSection,
+        aggregation: AggregationSection,
+        *,
+        bus: Bus,
+        clock: Clock,
+        folder: Path,
+        runtime_folder: Path,
+        household: Household,
+        commissioned: bool = False,
+        durable: bool = True,
+        entropy: Callable[[int], bytes] = os.urandom,
+        comb: tuple[int, int] = (COMB_TEETH, COMB_TABLES),
+    ) -> None:
+        self.node = identity.node
+        self.refused: Counter[str] = Counter()
+        self.fenced = 0
+        self._community = identity.community
+        self._leadership = leadership
+        self._aggregation = aggregation
+        self._bus = bus
+        self._clock = clock
+        self._folder, self._runtime_folder = folder, runtime_folder
+        self._household = household
+        self._durable = durable
+        self._entropy = entropy
+        self._comb = comb
+        self._signer = Signer(identity.key)
+        self._verifier = Verifier(identity.community, {COORDINATOR: identity.coordinator_keys})
+        self._sequencer = Sequencer(clock.now_s())
+        self._secrets = load_or_make_secrets(folder / "member.key", self.node, entropy)
+        ballots = BallotStore(folder / "ballot.json", self.node, durable=durable)
+        records = MemberRecords(folder, keep_openings_s=aggregation.keep_openings_s, durable=durable)
+        if commissioned:
+            ballots.commission()
+            records.commission()
+        self.election = ElectionShell(
+            self.node, identity.key, ballots=ballots, timing=leadership.timing, send=self._send_election, nonce=lambda: entropy(32).hex()
+        )
+        self.member = MemberShell(
+            self.node,
+            identity.key,
+            self._secrets.pads,
+            records=records,
+            send=self._send_sealed,
+            values=household.values,
+            randomisers=self._randomisers,
+            now_s=clock.now_s(),
+        )
+        self.leader = LeaderShell(
+            self.node,
+            identity.key,
+            self._secrets.envelope_key,
+            aggregation,
+            say=self._say_round,
+            send=self._send_sealed,
+            entropy=entropy,
+        )
+        self._expiry_s = max(1, math.ceil(2.0 * leadership.lease_s))
+        self._sessions = 0
+        self._was_connected = False
+        self._epoch_notice: EpochNotice | None = None
+        self._key_card: KeyCard | None = None
+        self._encryptors: dict[str, Encryptor] = {}
+        self._standing: Standing | None = None
+        self._pool: RandomiserPool | None = None
+        self._signal: CommunitySignal | None = None
+        self._wished: tuple[int, int, int] | None = None
+
+    @property
+    def term(self) -> int:
+        """The fencing token: nothing under a lower term is obeyed."""
+        return self.election.term
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member may act as the leader now."""
+        return self.election.leads(self._clock.monotonic_s())
+
+    async def start(self) -> None:
+        """Subscribe and begin to connect."""
+        community = self._community
+        for topic_filter in (
+            coordinator_topic(community, "+"),
+            election_topic(community, "+", "call"),
+            election_topic(community, "+", "certificate"),
+            election_topic(community, "+", "gone"),
+            election_letter_topic(community, "+", self.node),
+            round_topic(community, "+", "call"),
+            sealed_topic(community, "+", "report", self.node),
+            sealed_topic(community, "+", "reveal", self.node),
+            sealed_topic(community, "+", "receipt", self.node),
+        ):
+            self._bus.subscribe(topic_filter)
+        await self._bus.start()
+
+    async def stop(self) -> None:
+        """Leave in order: the others learn it from the will, whose content this is."""
+        self._bus.publish(gone_message(self._community, self.node, self._signer, self._sequencer, self._clock.now_s()))
+        if self._pool is not None:
+            self._pool.close()
+        await self._bus.stop()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Step whenever something arrives, and several times in each heartbeat, until `stop` is set."""
+        while not stop.is_set():
+            self.step()
+            await self._bus.wait(0.25 * self._leadership.heartbeat_s)
+            await asyncio.sleep(0)
+
+    def step(self) -> None:
+        """Do everything that is due now."""
+        now_s, wall_s = self._clock.monotonic_s(), self._clock.now_s()
+        self._watch_connection(now_s, wall_s)
+        for message in self._bus.receive():
+            self._take(message, now_s, wall_s)
+        self.election.tick(now_s)
+        if self._standing is not None and self._aggregation.enabled and self.election.leads(now_s):
+            self.leader.lead(
+                self.election.term,
+                self._standing,
+                now_s=now_s,
+                wall_s=wall_s,
+                present=self.election.present(now_s),
+                summed=self.member.summed,
+                previous_ack=self.member.previous_ack,
+            )
+            self._negotiate()
+        elif self.leader.busy:
+            self.leader.drop()
+        if self._pool is not None:
+            self._pool.fill()
+
+    def _negotiate(self) -> None:
+        """Hold the round that the newest signal asks for, once in each term."""
+        signal = self._signal
+        if signal is None or signal.final or self._wished == (self.term, signal.negotiation, signal.iteration):
+            return
+        self._wished = (self.term, signal.negotiation, signal.iteration)
+        self.leader.wish(
+            Wish(
+                content=RoundContent.NEGOTIATION, start_s=signal.start_s, step_s=signal.step_s, iteration=signal.iteration
+            )
+        )
+
+    def _watch_connection(self, now_s: float, wall_s: float) -> None:
+        if self._was_connected and (not self._bus.connected or self._bus.sessions != self._sessions):
+            self.election.disconnected(now_s)
+        self._was_connected = self._bus.connected
+        if self._bus.connected and self._bus.sessions != self._sessions:
+            self._sessions = self._bus.sessions
+            card = JoinCard(
+                sender=self.node,
+                time_s=wall_s,
+                sequence=self._sequencer.next(),
+                pad_key=self._secrets.pad_public,
+                envelope_key=self._secrets.envelope_public,
+            )
+            self._bus.publish(self._signer.seal(node_topic(self._community, self.node, "join"), card, retain=True))
+
+    def _take(self, message: BusMessage, now_s: float, wall_s: float) -> None:
+        route = sealed_route(message.topic)
+        if route is not None:
+            self._take_sealed(route, message.payload)
+            return
+        try:
+            content = self._verifier.open(message, wall_s)
+        except Refusal as refusal:
+            self.refused[type(refusal).__name__] += 1
+            if not message.retain:
+                log.debug("refused: %s", refusal)
+            return
+        self._take_signed(content, now_s, wall_s)
+
+    def _take_sealed(self, route: tuple[str, str, str, str], payload: bytes) -> None:
+        community, writer, kind, recipient = route
+        if community != self._community or recipient != self.node:
+            self.refused["Malformed"] += 1
+        elif kind == "receipt":
+            self.member.receipt(writer, payload)
+        elif self.leads:
+            self.leader.receive(kind, writer, payload)
+
+    def _take_signed(self, content: AnyMessage, now_s: float, wall_s: float) -> None:
+        sender = content.sender
+        match content:
+            case ElectionNotice(body=body) if sender != self.node:
+                self.election.receive(sender, body, now_s)
+            case Gone():
+                self.election.gone(sender, now_s)
+            case RoundNotice(body=Acknowledgement() as answer) if sender == COORDINATOR:
+                self.member.acknowledged(answer)
+                self.leader.acknowledged(answer)
+            case RoundNotice(body=RoundCall() as call) if self._obeyed(sender, call.round_name):
+                self.member.call(sender, call, wall_s)
+            case RoundNotice(body=Drops() as drops) if drops.leader == sender and self._obeyed(sender, drops.round_name):
+                self.member.drops(drops)
+            case EpochNotice():
+                self._adopt_epoch(content, now_s)
+            case KeyCard():
+                self._adopt_key(content)
+            case CommunitySignal() if content.term >= self.term:
+                self._signal = content
+                self._household.signal(content)
+            case CommunitySignal():
+                self.fenced += 1
+            case _:
+                pass
+
+    def _obeyed(self, sender: str, round_name: str) -> bool:
+        """The fence: only the proven leader of the highest term that is known here commands."""
+        if self.election.accepts(sender, round_order(round_name)[0]):
+            return True
+        self.fenced += 1
+        return False
+
+    def _adopt_epoch(self, notice: EpochNotice, now_s: float) -> None:
+        known = self._epoch_notice
+        if known is not None and notice.epoch.number <= known.epoch.number:
+            return
+        if len(set(notice.epoch.names)) != len(notice.epoch.names):
+            self.refused["RoundRefused"] += 1
+            return
+        for seat in () if known is None else known.epoch.seats:
+            self._verifier.trust(seat.name, ())
+        for seat in notice.epoch.seats:
+            if seat.name != COORDINATOR:
+                self._verifier.trust(seat.name, (public_key_of(seat),))
+        self._epoch_notice = notice
+        self.leader.drop()
+        self.election.adopt(notice.epoch, now_s)
+        self._stand()
+
+    def _adopt_key(self, card: KeyCard) -> None:
+        self._key_card = card
+        self._stand()
+
+    def _stand(self) -> None:
+        """Take part under the newest epoch and key, once both are known and the key has passed its checks."""
+        notice, card = self._epoch_notice, self._key_card
+        if notice is None or card is None or self.node not in notice.epoch.names or not self._aggregation.enabled:
+            return
+        try:
+            key, layout = checked_key(card, min_bits=self._aggregation.min_key_bits)
+        except (KeyRefused, ValuesRefused) as refusal:
+            self.refused["KeyRefused"] += 1
+            log.error("the operator's key is refused: %s", refusal)
+            return
+        encryptor = self._encryptors.get(key.key_id)
+        if encryptor is None:
+            encryptor = self._encryptors[key.key_id] = Encryptor(key, teeth=self._comb[0], tables=self._comb[1])
+            while len(self._encryptors) > 2:
+                del self._encryptors[next(iter(self._encryptors))]
+            if self._pool is not None:
+                self._pool.close()
+            self._pool = RandomiserPool(
+                self._folder,
+                self._runtime_folder,
+                encryptor,
+                target=self._aggregation.pool_entries,
+                entropy=self._entropy,
+                durable=self._durable,
+            )
+        self._standing = Standing(notice.epoch, group_of(notice, key, layout), encryptor, card.expires_s)
+        self.member.stand(self._standing)
+
+    def _randomisers(self, standing: Standing) -> Sequence[Randomiser]:
+        """From the pool where it is for this key, else computed now."""
+        encryptor, count = standing.encryptor, standing.group.ciphertexts
+        if self._pool is not None and self._pool.key_id == encryptor.key.key_id:
+            return self._pool.take(count)
+        seeds = [self._entropy(32) for _ in range(count)]
+        return [Randomiser(seed, encryptor.randomiser(exponent_from_seed(encryptor.key, seed))) for seed in seeds]
+
+    def _send_election(self, message: ElectionMessage, to: str | None) -> None:
+        retain = to is None and isinstance(message, Certificate)
+        if to is None:
+            topic = election_topic(self._community, self.node, "certificate" if retain else "call")
+        else:
+            topic = election_letter_topic(self._community, self.node, to)
+        notice = ElectionNotice(sender=self.node, time_s=self._clock.now_s(), sequence=self._sequencer.next(), body=message)
+        qos = 0 if isinstance(message, Heartbeat) else 1
+        self._bus.publish(self._signer.seal(topic, notice, qos=qos, retain=retain, expiry_s=None if retain else self._expiry_s))
+
+    def _say_round(self, kind: str, body: RoundCall | Drops | AggregateNotice) -> None:
+        notice = RoundNotice(sender=self.node, time_s=self._clock.now_s(), sequence=self._sequencer.next(), body=body)
+        expiry_s = math.ceil(self._aggregation.collect_s)
+        self._bus.publish(self._signer.seal(round_topic(self._community, self.node, kind), notice, expiry_s=expiry_s))
+
+    def _send_sealed(self, kind: str, recipient: str, payload: bytes) -> None:
+        self._bus.publish(BusMessage(topic=sealed_topic(self._community, self.node, kind, recipient), payload=payload))
+
+
+def gone_message(community: str, node: str, signer: Signer, sequencer: Sequencer, now_s: float) -> BusMessage:
+    """What the broker publishes when it has cut this member off: the last will of its connection."""
+    gone = Gone(sender=node, time_s=now_s, sequence=sequencer.next())
+    return signer.seal(election_topic(community, node, "gone"), gone)
