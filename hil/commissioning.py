@@ -197,6 +197,7 @@ def _device(home: Home, device: SimulatedDevice, place: Place, timeout_s: float,
         readback_s=READBACK_CYCLES * cycle_s,
         rated_w=_rated_w(home, device),
         timeout_s=timeout_s,
+        retries=0,
     )
 
 

@@ -197,6 +197,8 @@ def _in_processes(order: Order, progress: RunProgress) -> dict[str, Finished]:
 def _child(order: Order, variant: str, pipe: Connection, log_level: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # pymodbus logs every late answer as an error of its own; the driver of the edge reports what matters of it.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     logging.basicConfig(level=log_level, format=f"%(asctime)s {variant} %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         finished = _finish(order, variant, lambda done, total: pipe.send(("progress", done, total)))

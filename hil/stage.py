@@ -26,8 +26,8 @@ from protocols.bus import Bus, BusMessage, Will
 from protocols.memory_bus import MemoryBroker, MemoryBus
 from protocols.mqtt_bus import MqttBus, MqttSettings
 
-DEVICE_TIMEOUT_S = 0.25
-"""How long an edge waits for a device on the loopback interface; a silent device costs this much wall time in each attempt."""
+DEVICE_TIMEOUT_S = 0.5
+"""How long an edge waits for a device on the loopback interface; all of them wait as long for one that is silent."""
 
 BARRIER_TIMEOUT_S = 20.0
 
