@@ -27,6 +27,7 @@ from coordinator.powerflow.radial_tree import ROOT
 
 METHOD = "monotonicity proved over the box (margin {margin:.2f}); all-export, all-import and per-conductor current corners"
 MAX_ROUNDS = 12
+FULL_ROUNDS = 3
 INSIDE = 1e-6
 SETTLED_FRAC = 1e-3
 GAINED_FRAC = 1e-3
@@ -118,8 +119,12 @@ def _iterate(work: _Work) -> tuple[FloatArray | None, tuple[_Rows, _Rows], int]:
     if rows is None:
         return None, (_no_rows(work), _no_rows(work)), 0
     active = (np.zeros(rows[0].excess.size, dtype=np.bool_), np.zeros(rows[1].excess.size, dtype=np.bool_))
+    clear = [np.zeros(part.excess.size) for part in rows]
     for number in range(1, MAX_ROUNDS + 1):
-        following = _allocate(work, rows, limits, active)
+        if number > FULL_ROUNDS:
+            # A largest volume may jump between equally good vertices for ever; what a row still missed is kept clear.
+            clear = [kept + np.maximum(part.excess, 0.0) for kept, part in zip(clear, rows, strict=True)]
+        following = _allocate(work, rows, limits, active, clear)
         if following is None:
             return None, rows, number
         tried = _rows(work, following)
@@ -128,7 +133,6 @@ def _iterate(work: _Work) -> tuple[FloatArray | None, tuple[_Rows, _Rows], int]:
             following = 0.5 * (limits + following)
             tried = _rows(work, following)
         moved = float(np.max(np.abs(following - limits), initial=0.0)) / scale
-        # A largest volume may move between equally good vertices for ever; what counts is that it no longer grows.
         gained = abs(float(np.sum(following - limits))) / max(float(np.sum(following)), 1.0)
         limits, rows = following, tried
         legal = max(float(np.max(part.excess, initial=-np.inf)) for part in rows) <= 0.0
@@ -142,11 +146,17 @@ def _no_rows(work: _Work) -> _Rows:
 
 
 def _allocate(
-    work: _Work, rows: tuple[_Rows, _Rows], limits: FloatArray, active: tuple[BoolArray, BoolArray]
+    work: _Work, rows: tuple[_Rows, _Rows], limits: FloatArray, active: tuple[BoolArray, BoolArray], clear: list[FloatArray]
 ) -> FloatArray | None:
-    """Solve the rule for both directions, together only where the rule couples them; `active` is the memory of `rules.allocate`."""
+    """Solve the rule for both directions, together only where the rule couples them.
+
+    `active` is the memory of `rules.allocate`, `clear` what every row is to stay away from its limit.
+    """
     count, demand, rule = len(work.problem.participants), work.demand, work.problem.rule
-    rhs = [part.slopes @ limits[slice(at, at + count)] - part.excess - INSIDE for part, at in zip(rows, (0, count), strict=True)]
+    rhs = [
+        part.slopes @ limits[at : at + count] - part.excess - INSIDE - kept
+        for part, at, kept in zip(rows, (0, count), clear, strict=True)
+    ]
     if rule is AllocationRule.EQUAL:
         wide = [np.pad(part.slopes, ((0, 0), pad)) for part, pad in zip(rows, ((0, count), (count, 0)), strict=True)]
         return allocate(rule, demand, np.concatenate(wide), np.concatenate(rhs))

@@ -6,6 +6,9 @@ that corner*, until corner and signs agree (no single mover can make it worse to
 there can be several such corners: voltage rows are therefore also searched from the eight *phase corners* (each phase wholly importing
 or exporting) and tried at each other's corners. A row that stays legal even if it moved SWINGS times as far as its slopes say is idle:
 it gets no corner of its own (it stands at all-high or all-low) and is merely looked at in the corners of the others.
+
+This is a search, not a proof: trying all corners of 400 random feeders of six and eight homes found none worse than it had found
+(1e-8), and the tests repeat that on fresh ones. On balanced feeders `monotone.py` proves instead.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ class FlowSolution:
         magnitude[live] = np.abs(self.feed_current_a[node])
         for position in live:
             line = feeder.network.lines[position]
-            if line.c_f:
+            if line.c_f != ():
                 fed = int(tree.node_of_line[position])
                 half = 0.5 * line_charging_siemens(feeder.network, int(position), m)
                 sending = self.feed_current_a[fed] + half @ self.node_voltage_v[tree.parent[fed]]

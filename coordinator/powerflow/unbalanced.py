@@ -117,7 +117,7 @@ def _branch_matrices(network: Network, tree: RadialTree) -> tuple[ComplexArray, 
     for node in map(int, np.flatnonzero(tree.line_of_node != ROOT)):
         line = network.lines[int(tree.line_of_node[node])]
         z[node] = place(line.impedance_ohm(), line.phases, PHASES)
-        if line.c_f:
+        if line.c_f != ():
             half = 0.5 * line_charging_siemens(network, int(tree.line_of_node[node]), PHASES)
             y[node] += half
             y[tree.parent[node]] += half
