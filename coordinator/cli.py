@@ -79,6 +79,19 @@ def _parser() -> argparse.ArgumentParser:
     flow.add_argument("--engine", choices=["pgm", "opendss"], default="pgm", help="power-grid-model (default) or OpenDSS")
     flow.set_defaults(command="powerflow")
 
+    switch = commands.add_parser("reconfigure", help="find the switches to open so that the feeder stays radial and loses least")
+    _network_arguments(switch)
+    switch.add_argument("--every-line", action="store_true", help="every line is a switch, not only those that the file marks")
+    switch.add_argument(
+        "--tree-limit", type=_count, default=1_000_000, help="prove by enumeration up to this many configurations (default 1000000)"
+    )
+    switch.add_argument("--profile", type=Path, help="CSV with one row per period: plan the switching over them as well")
+    switch.add_argument("--column", default="load_frac", help="column of the profile that scales the base load (default load_frac)")
+    switch.add_argument("--step-s", type=_positive, default=3600.0, help="length of a period of the profile (default 3600)")
+    switch.add_argument("--loss-price", type=_magnitude, default=0.2, help="price of losses per kWh (default 0.2)")
+    switch.add_argument("--operation-price", type=_magnitude, default=0.0, help="price of one switch operation (default 0)")
+    switch.set_defaults(command="reconfigure")
+
     examine = commands.add_parser("check-network", help="print everything that is wrong with a network")
     examine.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
     examine.add_argument("--radial", action="store_true", help="loops are errors too")
@@ -92,6 +105,13 @@ def _network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vmin-pu", type=_positive, help="lowest voltage, per unit of each bus's nominal (default: the network's)")
     parser.add_argument("--vmax-pu", type=_positive, help="highest voltage (default: the network's)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+    return value
 
 
 def _magnitude(text: str) -> float:

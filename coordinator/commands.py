@@ -26,6 +26,7 @@ from coordinator.network.validate import require_valid
 from coordinator.powerflow.opendss import OpenDssEngine
 from coordinator.powerflow.pgm import PgmEngine
 from coordinator.powerflow.result import FloatArray, PowerFlowResult, line_loading_frac
+from coordinator.reconfiguration.command import reconfigure as reconfigure
 from coordinator.service import CoordinatorService, status_message
 from protocols.bus import BusMessage
 from protocols.clock import SystemClock
