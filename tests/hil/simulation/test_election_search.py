@@ -17,7 +17,7 @@ def test_every_schedule_of_a_small_election_is_safe(members: int, terms: int, st
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("members", "terms"), [(3, 3), (4, 2)])
+@pytest.mark.parametrize(("members", "terms"), [(3, 3), (4, 2), (4, 3)])
 def test_every_schedule_of_a_larger_election_is_safe(members: int, terms: int) -> None:
     found = search(members, terms)
     assert found.violations == ()
