@@ -130,11 +130,17 @@ class LeaderRound:
         """Survivors whose seeds towards those left out are not complete."""
         return frozenset(member for member in self.survivors if not self._complete(member))
 
-    def advance(self) -> Drops | None:
-        """End a recovery step: whoever has not revealed is left out too. None where the aggregate can be made."""
+    def advance(self, decoys: tuple[str, ...] = ()) -> Drops | None:
+        """End a recovery step: whoever has not revealed is left out too. None where the aggregate can be made.
+
+        Further `decoys` are needed where somebody fell silent: the group is another one than at `close`. Without `awaited`, none are.
+        """
         if self.phase is not Phase.RECOVERING:
             raise RoundRefused(f"round {self.announce.round_name} is not recovering")
-        self._dropped |= self.awaited
+        silent = self.awaited
+        self._dropped |= silent
+        if silent:
+            self._decoys += tuple(member for member in decoys if member in self.survivors)
         self._step += 1
         return self._next_step()
 
