@@ -23,7 +23,8 @@ from edge.devices.driver import Device
 from edge.envelope_control import ControlScheduler, Outcome, Ratings
 from edge.field import Field
 from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
-from edge.planning import Made, PlanMaker
+from edge.made_plan import Made
+from edge.planning import PlanMaker
 from edge.policy import ChargerNeed
 from edge.reporting import TelemetryMeans
 from edge.safety import Condition, SafetyMachine
@@ -100,14 +101,7 @@ class EdgeAgent:
             import_=Limit(limit_w=site.import_rating_w, source="rating"),
         )
         contract = _contract(config) if self._coordinated else NO_LIMITS
-        rng = random.Random(self.node if seed is None else seed)
-        self._scheduler = ControlScheduler(
-            ratings=_ratings(config, self._all_watches),
-            contract=contract,
-            draw_shift_s=rng.uniform,
-            state=self._state.control if self._coordinated else None,
-            tighten_at_once=control.tighten_at_once,
-        )
+        self._scheduler = self._make_scheduler(contract, random.Random(self.node if seed is None else seed))
         self._safety = SafetyMachine(
             contract=contract,
             stale_after_s=control.stale_after_s,
@@ -139,6 +133,22 @@ class EdgeAgent:
         self._status_due_s = -float("inf")
         self._store_trouble: str | None = None
         self._last_limits = NO_LIMITS
+
+    def _make_scheduler(self, contract: LimitSet, rng: random.Random) -> ControlScheduler:
+        """With what the disk remembers, where controls are obeyed at all. Ramps refer to the ratings of the connection."""
+        site = self.config.site
+        return ControlScheduler(
+            ratings=Ratings(
+                export_w=site.export_rating_w,
+                import_w=site.import_rating_w,
+                generation_w=site.export_rating_w,
+                load_w=site.import_rating_w,
+            ),
+            contract=contract,
+            draw_shift_s=rng.uniform,
+            state=self._state.control if self._coordinated else None,
+            tighten_at_once=self.config.control.tighten_at_once,
+        )
 
     @property
     def state(self) -> SafetyState:
@@ -360,17 +370,6 @@ def _contract(config: EdgeConfig) -> LimitSet:
     return LimitSet(
         export=Limit(limit_w=site.contract_export_w, source="contract"),
         import_=None if import_w is None else Limit(limit_w=import_w, source="contract"),
-    )
-
-
-def _ratings(config: EdgeConfig, watches: Sequence[DeviceWatch]) -> Ratings:
-    """What ramps refer to: the connection's ratings, for the devices' own limits too."""
-    site = config.site
-    return Ratings(
-        export_w=site.export_rating_w,
-        import_w=site.import_rating_w,
-        generation_w=site.export_rating_w,
-        load_w=site.import_rating_w,
     )
 
 

@@ -202,7 +202,7 @@ class ControlScheduler:
 
     def targets(self, times_s: Sequence[float]) -> list[LimitSet]:
         """What is known to hold at each of the given ascending times, for the planner: targets without ramps."""
-        if self._stale and times_s:
+        if self._stale and len(times_s) > 0:
             self._rebuild(times_s[0])
         columns = [track.targets(times_s) for track in self._tracks]
         return [

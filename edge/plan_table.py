@@ -13,7 +13,8 @@ import msgspec
 from edge.config import EdgeConfig
 from edge.errors import ConfigurationError
 from edge.limits import Limit, LimitSet
-from edge.planning import Made, PlanMaker
+from edge.made_plan import Made
+from edge.planning import PlanMaker
 from edge.values import DeviceKind, Reading
 from edge.watch import DeviceWatch
 from protocols.clock import ManualClock, SystemClock

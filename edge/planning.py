@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import math
 import zoneinfo
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from edge.config import EdgeConfig, VehicleConfig
+from edge.history import History
 from edge.limits import LimitSet
+from edge.made_plan import Made
 from edge.policy import PlanView
+from edge.sessions import Session
 from edge.tariff import PriceSource, WindowTariff, next_local_time_s
 from edge.values import DeviceKind, Reading
 from edge.watch import DeviceWatch
 from protocols.clock import Clock
-from protocols.messages import AnyMessage, FlexibilityDeclaration, Forecast, Plan
-from protocols.signing import Sequencer
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edge.forecast import Forecaster, QuantileForecast
-    from edge.schedule.flexibility import Flexibility
+    from edge.forecast import Forecaster
     from edge.schedule.model import Departure, Household, ScheduleInputs
     from edge.schedule.planner import Plan as SolvedPlan
     from edge.schedule.planner import Planner
@@ -38,62 +38,9 @@ SAMPLE_S = 300.0
 """Prices and limits are looked up this finely and then averaged, or narrowed, over an interval of the plan."""
 
 OBSERVE_S = 60.0
-IDLE_W = 100.0
-FULL_AFTER_S = 120.0
-UNFINISHED_FRAC = 0.1
-PUBLISHED_LEVELS = (0.1, 0.5, 0.9)
 NO_LIMIT_W = 1e6
 
 LimitsAt = Callable[[Sequence[float]], list[LimitSet]]
-
-
-class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan that may be used: what the control cycle needs, and what others are told."""
-
-    view: PlanView
-    inputs: ScheduleInputs
-    solved: SolvedPlan
-    flexibility: Flexibility
-    load: QuantileForecast
-    pv: QuantileForecast | None
-    publish_forecasts: bool
-
-    def messages(self, sender: str, now_s: float, sequencer: Sequencer) -> Iterator[tuple[str, AnyMessage]]:
-        """The messages of this plan, by topic kind."""
-        schedule = self.solved.schedule
-        yield (
-            "plan",
-            Plan(
-                sender=sender,
-                time_s=now_s,
-                sequence=sequencer.next(),
-                start_s=schedule.start_s,
-                step_s=schedule.step_s,
-                net_import_w=tuple(_rounded(schedule.net_import_w)),
-                soc_frac=None,
-                made_by=self.solved.made_by,
-            ),
-        )
-        flexibility = self.flexibility
-        yield (
-            "flexibility",
-            FlexibilityDeclaration(
-                sender=sender,
-                time_s=now_s,
-                sequence=sequencer.next(),
-                start_s=flexibility.start_s,
-                increase_w=flexibility.increase_w,
-                decrease_w=flexibility.decrease_w,
-                increase_duration_s=flexibility.increase_duration_s,
-                decrease_duration_s=flexibility.decrease_duration_s,
-                availability_frac=flexibility.availability_frac,
-            ),
-        )
-        if not self.publish_forecasts:
-            return
-        for quantity, forecast in (("load", self.load), ("pv", self.pv)):
-            if forecast is not None:
-                yield "forecast", _forecast_message(quantity, forecast, sender, now_s, sequencer.next())
 
 
 class PlanJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,16 +64,20 @@ class PlanJob(msgspec.Struct, frozen=True, kw_only=True):
 class PlanMaker:
     """Forecasters, planner and vehicle sessions of one household."""
 
-    def __init__(self, config: EdgeConfig, *, clock: Clock, prices: PriceSource | None = None) -> None:
+    def __init__(
+        self, config: EdgeConfig, *, clock: Clock, prices: PriceSource | None = None, history: History | None = None
+    ) -> None:
+        """`history` is where the means of the last weeks survive a restart; without one every start learns anew."""
         self.refusal = ""
         self.load_forecaster: Forecaster | None = None
         self.pv_forecaster: Forecaster | None = None
         self.busy = False
         self._config = config
         self._clock = clock
+        self._history = history
         self._prices: PriceSource = WindowTariff(config.site) if prices is None else prices
         self._zone = zoneinfo.ZoneInfo(config.site.timezone)
-        self._sessions = {vehicle.device: _Session(vehicle) for vehicle in config.vehicles}
+        self._sessions = {vehicle.device: Session(vehicle) for vehicle in config.vehicles}
         self._window_s = -math.inf
         self._load_sum_w = self._pv_sum_w = 0.0
         self._load_count = self._pv_count = 0
@@ -184,7 +135,7 @@ class PlanMaker:
         from edge.schedule.planner import Plan as SolvedPlan
 
         config = self._config.schedule
-        pv_rated_w = sum(reading.rated_w or 0.0 for reading in job.readings if reading.kind is DeviceKind.PV)
+        pv_rated_w = sum(_first(reading.rated_w, None) for reading in job.readings if reading.kind is DeviceKind.PV)
         load_forecaster, pv_forecaster = self.forecasters(pv_rated_w)
         steps = round(config.horizon_s / config.step_s)
         load = load_forecaster.forecast(job.now_s, config.step_s, steps)
@@ -228,6 +179,7 @@ class PlanMaker:
                 utc_offset_s=self._utc_offset_s(),
                 typical_day_wh=config.forecast.typical_day_wh,
             )
+            _warm_start(self.load_forecaster, self._history, "load_w")
         if self.pv_forecaster is None and pv_rated_w > 0.0:
             self.pv_forecaster = Forecaster(
                 "pv",
@@ -237,6 +189,7 @@ class PlanMaker:
                 longitude_deg=site.longitude_deg,
                 utc_offset_s=self._utc_offset_s(),
             )
+            _warm_start(self.pv_forecaster, self._history, "pv_w")
         return self.load_forecaster, self.pv_forecaster
 
     def _utc_offset_s(self) -> float:
@@ -248,12 +201,14 @@ class PlanMaker:
     def _flush(self, now_s: float) -> None:
         """Hand the means of the last minute to the forecasters, where they exist already."""
         middle_s = now_s if self._window_s == -math.inf else 0.5 * (self._window_s + now_s)
+        load_w = self._load_sum_w / self._load_count if self._load_count > 0 else math.nan
+        pv_w = self._pv_sum_w / self._pv_count if self._pv_count > 0 else math.nan
         if self.load_forecaster is not None:
-            load_w = self._load_sum_w / self._load_count if self._load_count > 0 else math.nan
             self.load_forecaster.observe(middle_s, load_w)
         if self.pv_forecaster is not None:
-            pv_w = self._pv_sum_w / self._pv_count if self._pv_count > 0 else math.nan
             self.pv_forecaster.observe(middle_s, pv_w)
+        if self._history is not None:
+            self._history.add(middle_s, load_w, pv_w)
         self._window_s = now_s
         self._load_sum_w = self._pv_sum_w = 0.0
         self._load_count = self._pv_count = 0
@@ -335,39 +290,12 @@ class PlanMaker:
         return Departure(depart_s=depart_s, return_s=depart_s + 2.0 * 86400.0, needed_soc_frac=1.0)
 
 
-class _Session:
-    """One vehicle's stay at its charger: what it got, and whether it still takes something when it may."""
-
-    def __init__(self, vehicle: VehicleConfig) -> None:
-        self.vehicle = vehicle
-        self._connected = False
-        self._got_wh = 0.0
-        self._last_s: float | None = None
-        self._idle_since_s: float | None = None
-
-    def observe(self, now_s: float, reading: Reading, watch: DeviceWatch) -> None:
-        connected = reading.connected is not False
-        if connected and not self._connected:
-            self._got_wh = 0.0
-            self._idle_since_s = None
-        elif connected and self._last_s is not None:
-            self._got_wh += reading.power_w * (now_s - self._last_s) / 3600.0 * self.vehicle.charge_efficiency_frac
-        self._connected = connected
-        self._last_s = now_s
-        allowed_w = 0.0 if watch.commanded is None or watch.commanded.limit_w is None else watch.commanded.limit_w
-        if allowed_w < max(self.vehicle.min_w, IDLE_W) or reading.power_w > IDLE_W:
-            self._idle_since_s = None
-        elif self._idle_since_s is None:
-            self._idle_since_s = now_s
-
-    def need(self) -> tuple[VehicleConfig, bool, float]:
-        """(vehicle, connected, energy it still needs [Wh]); a vehicle that still draws is never taken to be finished."""
-        if not self._connected:
-            return self.vehicle, False, 0.0
-        full = self._idle_since_s is not None and self._last_s is not None and self._last_s - self._idle_since_s >= FULL_AFTER_S
-        least_wh = 0.0 if full else UNFINISHED_FRAC * self.vehicle.session_wh
-        remaining_wh = 0.0 if full else max(self.vehicle.session_wh - self._got_wh, least_wh)
-        return self.vehicle, True, min(remaining_wh, self.vehicle.session_wh)
+def _warm_start(forecaster: Forecaster, history: History | None, column: Literal["load_w", "pv_w"]) -> None:
+    if history is None:
+        return
+    means_w = getattr(history, column)
+    if len(means_w) > 0:
+        forecaster.warm_start(history.start_s, history.step_s, means_w)
 
 
 def _view(solved: SolvedPlan, household: Household, inputs: ScheduleInputs) -> PlanView:
@@ -386,29 +314,6 @@ def _view(solved: SolvedPlan, household: Household, inputs: ScheduleInputs) -> P
         charge_w={vehicle.name: schedule.flexible_w[row].tolist() for row, vehicle in enumerate(household.vehicles)},
         pv_limit_w=limits,
     )
-
-
-def _forecast_message(quantity: str, forecast: QuantileForecast, sender: str, now_s: float, sequence: int) -> Forecast:
-    rows = [forecast.at_level(level) for level in PUBLISHED_LEVELS]
-    sign = -1.0 if quantity == "pv" else 1.0
-    if quantity == "pv":
-        rows.reverse()
-    coverage = [item.measured_frac for item in forecast.measured_coverage if math.isclose(item.nominal_frac, 0.8)]
-    return Forecast(
-        sender=sender,
-        time_s=now_s,
-        sequence=sequence,
-        quantity="pv" if quantity == "pv" else "load",
-        start_s=float(forecast.times_s[0]),
-        step_s=forecast.step_s,
-        levels=PUBLISHED_LEVELS,
-        values_w=tuple(tuple(_rounded(sign * row)) for row in rows),
-        measured_coverage=coverage[0] if coverage else None,
-    )
-
-
-def _rounded(values_w: npt.NDArray[np.float64]) -> list[float]:
-    return [float(round(value_w, 1)) + 0.0 for value_w in values_w.tolist()]
 
 
 def _plannable(reading: Reading) -> bool:

@@ -18,6 +18,8 @@ from edge.config import EdgeConfig
 from edge.correspondence import status_message
 from edge.devices.registry import ModbusSessions, open_device
 from edge.errors import ConfigurationError
+from edge.history import History
+from edge.planning import PlanMaker
 from edge.store import Store
 from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
@@ -45,8 +47,17 @@ def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock) -> EdgeAgent:
 
     bus = MqttBus(config.broker, client_id=identity.node, will=will)
     store = Store(folder / config.store.path, node=identity.node, fsync=config.store.fsync)
+    history = History((folder / config.store.path).with_suffix(".history"))
     return EdgeAgent(
-        config, bus=bus, devices=devices, clock=clock, store=store, signer=signer, verifier=verifier, background=True
+        config,
+        bus=bus,
+        devices=devices,
+        clock=clock,
+        store=store,
+        signer=signer,
+        verifier=verifier,
+        plan_maker=PlanMaker(config, clock=clock, history=history),
+        background=True,
     )
 
 
