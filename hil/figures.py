@@ -139,7 +139,7 @@ def run_figures(
         bill_lowest=float(bills.min()),
         bill_highest=float(bills.max()),
         fairness_gini=gini(np.array(used_frac)),
-        export_limit_gini=gini(np.array(export_limits_w)) if export_limits_w else None,
+        export_limit_gini=gini(np.array(export_limits_w)) if len(export_limits_w) > 0 else None,
         bill_gini=gini(bills - bills.min()),
         outside_envelope_min=sum(home.outside_envelope_s for home in homes) / 60.0,
     )
