@@ -1,0 +1,65 @@
+"""Configuration of aggregation rounds at the coordinator. Off by default."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With `enabled`, demand comes from the community's sums alone; nothing that a single household says about its power is used.
+
+    `key_file` holds the Paillier keys, encrypted under the passphrase in `passphrase_file` (mode 0600). A key lives for `key_life_s`, and
+    the next one is published `key_overlap_s` before its end. The first epoch begins when every node has joined, or after `founding_s` with
+    at least `members_min`; it begins anew after `epoch_s` with fresh reputations, and whenever a batch of members waits.
+    A member's part of a sum is not known, so its demand is taken as `concentration` times its share by rating.
+    A negotiation runs where `iterations_max` > 0, between `feed_in_per_kwh` and `retail_per_kwh`, within the feeder's limits.
+    """
+
+    enabled: bool = False
+    key_file: FilePath = "aggregation.key"
+    passphrase_file: FilePath = "aggregation.passphrase"
+    key_bits: Annotated[int, Meta(ge=1024, le=16384)] = 3200
+    key_life_s: Annotated[float, Meta(ge=600.0, le=366 * 86400.0)] = 30 * 86400.0
+    key_overlap_s: Annotated[float, Meta(ge=60.0, le=30 * 86400.0)] = 3600.0
+    values: Annotated[int, Meta(ge=96, le=4096)] = 96
+    pad_bits: Annotated[int, Meta(ge=16, le=31)] = 24
+    members_max: Annotated[int, Meta(ge=2, le=4096)] = 192
+    members_min: Annotated[int, Meta(ge=3, le=4096)] = 10
+    founding_s: Annotated[float, Meta(ge=0.0, le=30 * 86400.0)] = 600.0
+    epoch_s: Annotated[float, Meta(ge=600.0, le=366 * 86400.0)] = 86400.0
+    reputation_min: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.4
+    concentration: Annotated[float, Meta(ge=1.0, le=1000.0)] = 4.0
+    sums_hold_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 3600.0
+    iterations_max: Annotated[int, Meta(ge=0, le=1000)] = 0
+    negotiation_period_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 3600.0
+    retail_per_kwh: Annotated[float, Meta(ge=-20.0, le=20.0)] = 0.30
+    feed_in_per_kwh: Annotated[float, Meta(ge=-20.0, le=20.0)] = 0.05
+    feeder_import_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] = 1e9
+    feeder_export_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] = 1e9
+    rho_per_kwh_w: Annotated[float, Meta(gt=0.0, le=1.0)] = 5e-5
+
+
+def check_section(section: AggregationSection) -> str | None:
+    """The first relation that does not hold, in words with its path, or None."""
+    if (section.members_max + 1) << section.pad_bits > 1 << 32:
+        return (
+            f"members_max ({section.members_max}) with pad_bits ({section.pad_bits}) would carry between slots"
+            " - at $.aggregation.members_max"
+        )
+    if section.members_min > section.members_max:
+        return f"members_min ({section.members_min}) exceeds members_max ({section.members_max}) - at $.aggregation.members_min"
+    if section.key_overlap_s >= section.key_life_s:
+        return (
+            f"key_overlap_s ({section.key_overlap_s:g}) must be below key_life_s ({section.key_life_s:g})"
+            " - at $.aggregation.key_overlap_s"
+        )
+    if section.feed_in_per_kwh > section.retail_per_kwh:
+        return (
+            f"feed_in_per_kwh ({section.feed_in_per_kwh:g}) must not exceed retail_per_kwh ({section.retail_per_kwh:g})"
+            " - at $.aggregation.feed_in_per_kwh"
+        )
+    return None
