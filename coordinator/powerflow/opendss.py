@@ -19,7 +19,6 @@ from coordinator.powerflow.result import (
     per_phase,
     phase_mask,
     power_array,
-    rated_low_side_a,
 )
 
 
@@ -37,7 +36,6 @@ class OpenDssEngine:
             (row, phase, load_name(row, phase)) for row, connection in enumerate(network.connections) for phase in connection.phases
         ]
         self._line_mask = phase_mask(network, [line.phases for line in network.lines])
-        self._rated_to_a = rated_low_side_a(network)
 
     def solve(self, p_w: FloatArray | None = None, q_var: FloatArray | None = None) -> PowerFlowResult:
         """Solve N scenarios; arguments as `PgmEngine.solve`. Raises PowerFlowError at the first without a solution."""
@@ -115,6 +113,7 @@ class OpenDssEngine:
         for row, item in enumerate(self.network.transformers):
             if item.in_service:
                 self._dss.Circuit.SetActiveElement(f"Transformer.t{row}")
-                ends = np.asarray(self._dss.CktElement.CurrentsMagAng())[0::2].reshape(2, -1)
-                loading[row] = ends[1, :3].max() / self._rated_to_a[row]
+                powers = np.asarray(self._dss.CktElement.Powers()).reshape(-1, 2)
+                apparent_va = 1e3 * np.hypot(powers[:, 0], powers[:, 1]).reshape(2, -1).sum(axis=1)
+                loading[row] = apparent_va.max() / item.rated_va
         return loading

@@ -12,7 +12,7 @@ from coordinator.errors import PowerFlowError
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
 from coordinator.powerflow.pgm_input import build_input
-from coordinator.powerflow.result import FloatArray, PowerFlowResult, no_load_loss_w, phase_mask, power_array, rated_low_side_a
+from coordinator.powerflow.result import FloatArray, PowerFlowResult, no_load_loss_w, phase_mask, power_array
 
 ERROR_TOLERANCE_PU = 1e-9
 MAX_ITERATIONS = 50
@@ -29,7 +29,6 @@ class PgmEngine:
         self._model = PowerGridModel(self._input.data, system_frequency=network.frequency_hz)
         self._bus_mask = phase_mask(network, [bus.phases for bus in network.buses])
         self._line_mask = phase_mask(network, [line.phases for line in network.lines])
-        self._rated_to_a = rated_low_side_a(network)
 
     def solve(
         self,
@@ -75,7 +74,7 @@ class PgmEngine:
         wanted: dict[Any, Any] = {"node": ["u_pu", "u_angle"], "source": ["p", "q"], "line": [*branch, "q_to"]}
         wanted[self._lines] = [*branch, "q_to"]
         if self.network.transformers:
-            wanted["transformer"] = ["p_from", "p_to", "i_to"]
+            wanted["transformer"] = ["p_from", "p_to", "loading"]
         for method in (CalculationMethod.iterative_current, CalculationMethod.newton_raphson):
             try:
                 solution: dict[str, Any] = dict(
@@ -114,7 +113,7 @@ class PgmEngine:
             windings = output["transformer"]
             loss_w = loss_w + _phase_sum(windings["p_from"] + windings["p_to"], count, phases).sum(axis=1)
             loss_w = loss_w + no_load_loss_w(self.network, voltage_v)
-            loading = windings["i_to"].reshape(count, transformers, phases).max(axis=2) / self._rated_to_a
+            loading = windings["loading"].reshape(count, transformers)
         return PowerFlowResult(
             voltage_ln_v=voltage_v * np.exp(1j * angle),
             voltage_pu=voltage_v / self.network.nominal_ln_v[:, None],

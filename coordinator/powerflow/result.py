@@ -25,7 +25,9 @@ FloatArray = NDArray[np.float64]
 class PowerFlowResult(msgspec.Struct, frozen=True, kw_only=True):
     """Solutions of N power flows; see the module for shapes and directions.
 
-    Transformer loading is the worst phase current of the low-voltage side over its rated current.
+    Transformer loading is the sum over the phases of |s|, at the side that carries more, over the rated power: the meaning that the
+    envelopes' transformer limit and the bench's plant have too. One winding can carry more than its third of it; the envelopes' option
+    `check_windings` holds each winding as well.
     """
 
     voltage_ln_v: ComplexArray
@@ -43,11 +45,6 @@ def line_loading_frac(network: Network, line_current_a: FloatArray) -> FloatArra
     worst_a: FloatArray = np.fmax.reduce(line_current_a, axis=2)
     loading_frac: FloatArray = worst_a / ampacity_a
     return loading_frac
-
-
-def rated_low_side_a(network: Network) -> FloatArray:
-    """Return the rated low-voltage current of every transformer at its present tap."""
-    return np.array([item.rated_va / (math.sqrt(3.0) * item.to_ll_v * item.to_tap_frac) for item in network.transformers])
 
 
 def no_load_loss_w(network: Network, voltage_ln_v: FloatArray) -> FloatArray:
