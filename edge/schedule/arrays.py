@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from edge.schedule.ladder import PriorityLadder
 from edge.schedule.model import Array, Household, ScheduleInputs
 from edge.schedule.profiles import flexible_loads, retention_frac, shortfall_prices_per_kwh
+from edge.schedule.sparse import Csc, Entries, diagonal_matrix
 
 KILO = 1e-3
 
@@ -40,50 +40,48 @@ class Structure:
             for name in (f"reserve_missing_{index}", f"reserve_spare_{index}"):
                 self.block[name] = slice(self.variables, self.variables + 1)
                 self.variables += 1
-        self.equality = sp.csc_matrix(self._equality())
+        self.equality = self._equality()
         self.quadratic = self._quadratic()
 
-    def _equality(self) -> sp.spmatrix:
+    def _equality(self) -> Csc:
         """Rows: balance, split of net import, one energy equation for each battery and flexible load; then each battery's reserve.
 
         The reserve is a single row: last energy + missing - spare = wanted at the end.
         """
         household, steps, step_h = self.household, self.steps, self.step_h
-        one = sp.identity(steps, format="csc")
-        before = sp.eye(steps, k=-1, format="csc")
-        rows: list[dict[str, sp.spmatrix]] = [
-            {"net_import": one, "p2_shed": one, "pv_curtailed": -one},
-            {"net_import": one, "bought": -one, "sold": one, "import_breach": -one, "export_breach": one},
-        ]
+        entries = Entries()
+
+        def put(row: int, name: str, value: float, *, below: int = 0) -> None:
+            entries.diagonal(row, self.block[name].start, steps, value, below=below)
+
+        for name, value in (("net_import", 1.0), ("p2_shed", 1.0), ("pv_curtailed", -1.0)):
+            put(0, name, value)
+        for name, value in (("net_import", 1.0), ("bought", -1.0), ("sold", 1.0), ("import_breach", -1.0), ("export_breach", 1.0)):
+            put(steps, name, value)
+        row = 2 * steps
         for index, battery in enumerate(household.batteries):
-            rows[0] |= {f"charge_{index}": -one, f"discharge_{index}": one}
-            rows.append(
-                {
-                    f"battery_energy_{index}": one - before,
-                    f"charge_{index}": -step_h * battery.charge_efficiency_frac * one,
-                    f"discharge_{index}": step_h / battery.discharge_efficiency_frac * one,
-                }
-            )
+            put(0, f"charge_{index}", -1.0)
+            put(0, f"discharge_{index}", 1.0)
+            put(row, f"battery_energy_{index}", 1.0)
+            put(row, f"battery_energy_{index}", -1.0, below=1)
+            put(row, f"charge_{index}", -step_h * battery.charge_efficiency_frac)
+            put(row, f"discharge_{index}", step_h / battery.discharge_efficiency_frac)
+            row += steps
         for index, (efficiency_frac, kept_frac) in enumerate(self._stores()):
-            rows[0] |= {f"flexible_{index}": -one}
-            rows.append(
-                {
-                    f"flexible_energy_{index}": one - kept_frac * before,
-                    f"flexible_{index}": -step_h * efficiency_frac * one,
-                    f"shortfall_{index}": -one,
-                }
-            )
+            put(0, f"flexible_{index}", -1.0)
+            put(row, f"flexible_energy_{index}", 1.0)
+            put(row, f"flexible_energy_{index}", -kept_frac, below=1)
+            put(row, f"flexible_{index}", -step_h * efficiency_frac)
+            put(row, f"shortfall_{index}", -1.0)
+            row += steps
         for index in range(len(household.generators)):
-            rows[0] |= {f"generation_{index}": one}
-        last = sp.csc_matrix(([1.0], ([0], [steps - 1])), shape=(1, steps))
+            put(0, f"generation_{index}", 1.0)
         for index in range(len(household.batteries)):
-            scalar = sp.identity(1, format="csc")
-            missing, spare = f"reserve_missing_{index}", f"reserve_spare_{index}"
-            rows.append({f"battery_energy_{index}": last, missing: scalar, spare: -scalar})
-        columns = {name: block.stop - block.start for name, block in self.block.items()}
-        return sp.block_array(
-            [[row.get(name, sp.csc_matrix((next(iter(row.values())).shape[0], width))) for name, width in columns.items()] for row in rows]
-        )
+            entries.diagonal(row, self.block[f"battery_energy_{index}"].stop - 1, 1, 1.0)
+            entries.diagonal(row, self.block[f"reserve_missing_{index}"].start, 1, 1.0)
+            entries.diagonal(row, self.block[f"reserve_spare_{index}"].start, 1, -1.0)
+            row += 1
+        return entries.matrix((row, self.variables))
 
     def _stores(self) -> list[tuple[float, float]]:
         """Efficiency and retention of each flexible load."""
@@ -213,13 +211,12 @@ class Vectors:
                 self.u[charge][both & ~charging] = 0.0
         return found
 
-    def quadratic(self) -> sp.csc_matrix:
+    def quadratic(self) -> Csc:
         """P with its whole diagonal stored, zeros too: a solver that is updated must find the entries that it was set up with.
 
         (PIQP 0.6 only prints "P nonzeros missmatch" otherwise and goes on with the old problem.)
         """
-        count = self.structure.variables
-        return sp.csc_matrix((self.diagonal, np.arange(count), np.arange(count + 1)), shape=(count, count))
+        return diagonal_matrix(self.diagonal)
 
     def objective(self, x: Array) -> float:
         """The objective of the specification at `x`, per hour."""

@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from edge.schedule.arrays import Structure, Vectors
 from edge.schedule.errors import BackendUnsuitable
 from edge.schedule.solve import Solution, SolveStatus
+from edge.schedule.sparse import Csc
 
 EPS = 1e-5
 MAX_ITERATIONS = 20000
@@ -37,7 +38,7 @@ class OsqpBackend:
             raise BackendUnsuitable(f"OSQP does not converge on flexible loads, this household has {', '.join(flexible)}; use PIQP")
         self.vectors = Vectors(structure)
         self._monotonic_s = monotonic_s
-        self._rows = sp.csc_matrix(sp.vstack([structure.equality, sp.identity(structure.variables)]))
+        self._rows = sp.csc_matrix(sp.vstack([_scipy(structure.equality), sp.identity(structure.variables)]))
         self._solver: osqp.OSQP | None = None
         self._rho = 0.0
 
@@ -53,7 +54,7 @@ class OsqpBackend:
         if self._solver is None or self._rho != vectors.rho:
             self._solver = osqp.OSQP()
             self._solver.setup(
-                vectors.quadratic(),
+                _scipy(vectors.quadratic()),
                 q,
                 self._rows,
                 lower,
@@ -74,3 +75,7 @@ class OsqpBackend:
         if result.info.status_val == osqp.SolverStatus.OSQP_SOLVED and bool(np.isfinite(x).all()):
             return Solution(status=SolveStatus.SOLVED, x=x, iterations=iterations)
         return Solution(status=SolveStatus.NOT_CONVERGED, x=x, iterations=iterations)
+
+
+def _scipy(matrix: Csc) -> sp.csc_matrix:
+    return sp.csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)

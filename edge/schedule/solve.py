@@ -16,6 +16,7 @@ import piqp
 
 from edge.schedule.arrays import Structure, Vectors
 from edge.schedule.model import Array
+from edge.schedule.sparse import for_piqp
 
 EPS_ABS = 1e-8
 EPS_GAP_ABS = 1e-9
@@ -79,10 +80,11 @@ class PiqpBackend:
         """Hand the vectors to the solver; the quadratic part only when rho changed."""
         vectors = self.vectors
         if self._rho is None:
-            quadratic = vectors.quadratic()
-            self._solver.setup(quadratic, vectors.q, self._equality, vectors.b, None, None, None, vectors.l, vectors.u)
+            with for_piqp(vectors.quadratic(), self._equality) as (quadratic, equality):
+                self._solver.setup(quadratic, vectors.q, equality, vectors.b, None, None, None, vectors.l, vectors.u)
         elif self._rho != vectors.rho:
-            self._solver.update(P=vectors.quadratic(), c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
+            with for_piqp(vectors.quadratic()) as (quadratic,):
+                self._solver.update(P=quadratic, c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
         else:
             self._solver.update(c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
         self._rho = vectors.rho
