@@ -137,7 +137,7 @@ def _balanced_lines(network: Network, first_id: int) -> NDArray[Any]:
     _ends(lines, network, network.lines, first_id)
     lines["r1"] = [line.r_ohm[0][0] for line in network.lines]
     lines["x1"] = [line.x_ohm[0][0] for line in network.lines]
-    lines["c1"] = [line.c_f[0][0] if line.c_f else 0.0 for line in network.lines]
+    lines["c1"] = [line.c_f[0][0] if len(line.c_f) > 0 else 0.0 for line in network.lines]
     lines["tan1"] = 0.0
     return lines
 
