@@ -38,12 +38,12 @@ class _Units(msgspec.Struct, frozen=True, kw_only=True):
 
     base_va: float
     watt: float
-    uses_ohm: bool
+    in_ohms: bool
     power_factor: float | None
 
     def ohm(self, base_ll_v: float, first_ll_v: float) -> float:
         """Ohm per unit of a branch impedance; the trailing code of the cases divides by the *first* bus's base."""
-        if self.uses_ohm:
+        if self.in_ohms:
             return (base_ll_v / first_ll_v) ** 2
         return base_ll_v**2 / self.base_va
 
@@ -88,7 +88,7 @@ def _units(name: str, case: CaseFile, findings: list[Finding]) -> _Units:
     base_va = _scalar(name, "baseMVA", case.scalars.get("baseMVA", ""), findings) * 1e6
     if not base_va > 0.0:
         findings.append(Finding(where=name, code="not-positive", message=f"mpc.baseMVA must be greater than 0, got {base_va / 1e6:g}"))
-    return _Units(base_va=base_va, watt=1e3 if in_kw else 1e6, uses_ohm=in_ohm, power_factor=power_factor if scaled else None)
+    return _Units(base_va=base_va, watt=1e3 if in_kw else 1e6, in_ohms=in_ohm, power_factor=power_factor if scaled else None)
 
 
 def _scalar(name: str, key: str, text: str, findings: list[Finding], line: int | None = None) -> float:
