@@ -15,6 +15,7 @@ from pathlib import Path
 from hil.errors import HilError
 
 SWEEP_DEFAULT = "1:21"
+SIMULATIONS = ("election", "aggregation")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,12 +54,19 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
     run.set_defaults(command=_run)
 
-    sweep = commands.add_parser("sweep", help="run one scenario with many seeds of faults, in virtual time")
+    sweep = commands.add_parser("sweep", help="run one scenario, or election or aggregation, with many seeds of faults")
     _scenario_arguments(sweep)
     sweep.add_argument("--seeds", default=SWEEP_DEFAULT, metavar="A:B", help=f"from A up to, not including, B; default: {SWEEP_DEFAULT}")
     sweep.add_argument("--jobs", type=int, help="processes; default: one for each core")
     sweep.add_argument("--json", action="store_true", help="print the table as one JSON document")
     sweep.set_defaults(command=_sweep)
+
+    mutants = commands.add_parser("mutants", help="plant bugs in elections and rounds, and say which seed of the simulation catches each")
+    mutants.add_argument("--seeds", type=int, default=400, metavar="N", help="seeds to try for each bug; default: 400")
+    mutants.add_argument("--only", action="append", metavar="NAME", help="only bugs whose name contains this; may be repeated")
+    mutants.add_argument("--jobs", type=int, help="processes; default: one for each core")
+    mutants.add_argument("--json", action="store_true", help="print the catches as one JSON document")
+    mutants.set_defaults(command=_mutants)
 
     commands.add_parser("devices", help="serve simulated devices alone, so that any controller can be tried against them", add_help=False)
 
@@ -88,9 +96,19 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    if options.scenario in SIMULATIONS:
+        from hil.simulation.command import sweep_simulation_command
+
+        return sweep_simulation_command(options)
     from hil.commands import sweep_command
 
     return sweep_command(options)
+
+
+def _mutants(options: argparse.Namespace) -> int:
+    from hil.simulation.command import mutants_command
+
+    return mutants_command(options)
 
 
 def _bench(options: argparse.Namespace) -> int:

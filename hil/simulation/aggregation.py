@@ -25,11 +25,10 @@ from hil.simulation import aggregation_lies as lies
 from hil.simulation.aggregation_checks import CHECKERS, Checks, Claim, slots_of
 from hil.simulation.community import OperatorKeys, group, member_keys, operator_keys
 from protocols.aggregation import differencing, packing
-from protocols.aggregation.group import Group
 from protocols.aggregation.leader import LeaderRound, Phase
 from protocols.aggregation.member import Member, check_time, round_order
 from protocols.aggregation.messages import Acknowledgement, Aggregate, Announce, Drops, Receipt, aggregate_digest, unseal_reveal
-from protocols.aggregation.operator import OperatorBook
+from protocols.aggregation.operator import NOT_A_SUM, OperatorBook
 from protocols.aggregation.packing import Layout
 from protocols.errors import ProtocolError
 
@@ -202,6 +201,12 @@ class Simulation:
         if self._chance(self.faults.replay_frac):
             self._at(self.now_s + self.rng.uniform(0.0, PERIOD_S), self.rng.choice(self._sent))
 
+    def _tell(self, teller: Host, take: Callable[..., None], *arguments: Any) -> None:
+        """Send to everybody, if the teller still runs."""
+        if teller.member is not None:
+            for host in self.hosts.values():
+                self._send(host, take, *arguments)
+
     def _refusing(self, action: Callable[[], None]) -> None:
         """Carry out what a rule may refuse; refusals are counted by their first words and stop nothing else."""
         try:
@@ -266,7 +271,7 @@ class Simulation:
             host.forgot_s = self.now_s
         elif self._chance(self.faults.restore_frac) and (host.folder / "backup").exists():
             shutil.copy(host.folder / "backup", host.folder / "pool.bin")
-        self._at(self.now_s + self.rng.uniform(1.0, 120.0), lambda: self._boot(host))
+        self._at(self.now_s + self.rng.uniform(1.0, self.rng.choice((10.0, 120.0))), lambda: self._boot(host))
 
     def _open_books(self) -> None:
         self._books = []
@@ -318,7 +323,7 @@ class Simulation:
             if host.pool is not None and (host.folder / "pool.bin").exists() and self.rng.random() < 0.5:
                 shutil.copy(host.folder / "pool.bin", host.folder / "backup")
             if self._chance(self.faults.crash_frac):
-                self._at(self.now_s + self.rng.uniform(0.0, 200.0), lambda host=host: self._crash(host))  # type: ignore[misc]
+                self._at(self.now_s + self.rng.uniform(0.0, self.rng.choice((40.0, 200.0))), lambda host=host: self._crash(host))  # type: ignore[misc]
         for host in self.hosts.values():
             if host.member is not None and host.fence[1] == host.name:
                 self._announce(host)
@@ -339,8 +344,8 @@ class Simulation:
         host.leading = LeaderRound(here, said[0], host.keys.envelope, self._operators[host.epoch].encryptor)
         self.outcome.rounds += 1
         for one in said:
-            for other in self.hosts.values():
-                self._send(other, self._on_announce, one)
+            for after_s in (0.0, 0.5 * COLLECT_S):
+                self._at(self.now_s + after_s, lambda one=one: self._tell(host, self._on_announce, one))  # type: ignore[misc]
         round_ = host.leading
         self._at(self.now_s + COLLECT_S, lambda: self._close(host, round_))
 
@@ -370,7 +375,7 @@ class Simulation:
             self.checks.vectors[announce.round_name, host.name] = slots
         else:
             made = [sealed]
-            self.checks.reported(opening, bytes.fromhex(receipt.digest), slots)
+            self.checks.reported(opening, bytes.fromhex(receipt.digest), slots, self.faults.members_min)
         for one in made:
             self._send(self.hosts[announce.leader], self._on_report, one)
 
@@ -398,26 +403,24 @@ class Simulation:
         if lie in lies.LIST_LIES and len(round_.reported) >= 3:
             self._lie_about_drops(host, round_, lie)
         else:
-            self._refusing(lambda: self._lead(host, round_, round_.close(self._decoys(round_.reported))))
+            self._refusing(lambda: self._lead(host, round_, round_.close(self._decoys(round_))))
 
-    def _decoys(self, present: frozenset[str]) -> tuple[str, ...]:
+    def _decoys(self, round_: LeaderRound) -> tuple[str, ...]:
         if len(self.hosts) < self.faults.members_min + 3 * differencing.BATCH:
             return ()
         groups = self._history
-        return differencing.decoys(groups[-1] if groups else (), present, self.rng, earlier=groups[:-1])
+        return differencing.decoys(groups[-1] if groups else (), round_.present, self.rng, earlier=groups[:-1])
 
     def _lead(self, host: Host, round_: LeaderRound, drops: Drops | None) -> None:
         """Publish the drop list and wait for seeds, or hand the aggregate over."""
         if drops is None:
             self._finish(host, round_)
             return
-        for other in self.hosts.values():
-            self._send(other, self._on_drops, drops)
+        self._tell(host, self._on_drops, drops)
 
         def advance() -> None:
             if host.leading is round_ and host.member is not None:
-                present = frozenset(round_.survivors) - round_.awaited
-                self._refusing(lambda: self._lead(host, round_, round_.advance(self._decoys(present) if round_.awaited else ())))
+                self._refusing(lambda: self._lead(host, round_, round_.advance(self._decoys(round_))))
                 if round_.phase is Phase.FAILED:
                     self.checks.pooled(round_)
 
@@ -488,7 +491,7 @@ class Simulation:
         answer, sums = self._books[index].receive(aggregate)
         self.checks.excused = False
         self._saved[index] = self._books[index].save()
-        self._check_answer(answer)
+        self._check_answer(aggregate, answer, claim)
         if sums is None:
             words = " ".join(answer.reason.split()[:3])
             self.outcome.refusals[words] = self.outcome.refusals.get(words, 0) + (not answer.accepted)
@@ -501,10 +504,14 @@ class Simulation:
             least = able - 2 * differencing.BATCH if guarded else able
             self.checks.check("rounds_go_on", sums.count >= least, f"{sums.count} of {able} members were summed in peace")
 
-    def _check_answer(self, answer: Acknowledgement) -> None:
-        """An acknowledgement says nothing of what was decrypted."""
-        told = [word for word in answer.reason.split() if word.isdigit() and int(word) > 4096]
-        self.checks.check("no_plaintext", not told, f"the answer to round {answer.round_name} says {answer.reason!r}")
+    def _check_answer(self, aggregate: Aggregate, answer: Acknowledgement, claim: Claim) -> None:
+        """An acknowledgement says nothing of what was decrypted, and only a poisoned report can spoil an honest leader's sum."""
+        opened = aggregate.round_name in self._books[0].findings or aggregate.round_name in self._books[1].findings
+        silent = answer.reason in ("", NOT_A_SUM) or not opened or "another aggregate" in answer.reason
+        self.checks.check("no_plaintext", silent, f"the answer to round {answer.round_name} says {answer.reason!r}")
+        poisoned = self.faults.member_lie in lies.POISON or self.faults.leader_lie in lies.ROSTER_LIES
+        fine = answer.reason != NOT_A_SUM or not claim.honest or poisoned
+        self.checks.check("rounds_go_on", fine, f"round {answer.round_name} of an honest leader was no sum")
 
     # A leader that lies about who is missing.
 

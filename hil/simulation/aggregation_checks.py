@@ -2,12 +2,13 @@
 
 - `sums_exact_or_refused`: what the operator accepts is the exact sum, and the exact head-count, of the reports that were summed;
 - `no_plaintext`: nothing that the operator decrypts, and no difference of two of its decryptions, is one household's report;
-- `nobody_unmasked_alone`: seeds leave an honest member only for a report it made, towards a list that does not name it, grows, has few
-  decoys and leaves a large enough group; and leader and operator together cannot open any report that an honest leader left out;
+- `nobody_unmasked_alone`: nobody reports to too small a roster; seeds leave an honest member only for a report it made, towards a list that
+  does not name it, grows, has few decoys and leaves a large enough group; and leader and operator together cannot open any report that an
+  honest leader left out;
 - `nothing_used_twice`: no randomiser and no pad masks two different reports;
 - `one_sum_per_round`: the operator decrypts one aggregate for each round, whatever is sent to it, and also after a restart;
-- `lies_are_provable`: where a lying leader's aggregate is accepted and is not an honest sum, an audit or two of its own statements prove it;
-- `rounds_go_on`: once faults stop, a round sums everybody.
+- `lies_are_provable`: where a lying leader's aggregate is accepted and is no honest sum, an audit or two of its own statements prove it;
+- `rounds_go_on`: an honest leader's sum opens unless a member poisons it, and once faults stop, a round sums everybody.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from protocols.aggregation.leader import LeaderRound
 from protocols.aggregation.member import DECOYS_MAX, Opening
 from protocols.aggregation.messages import Announce, Drops
 from protocols.aggregation.operator import Sums
-from protocols.aggregation.packing import Layout, Slots
+from protocols.aggregation.packing import Layout, Slots, Values
 from protocols.aggregation.pads import PadGraph
 
 CHECKERS: Final = (
@@ -67,13 +68,16 @@ class Checks(Struct):
         if not holds and len(self.violations[name]) < 5:
             self.violations[name].append(detail)
 
-    def reported(self, opening: Opening, digest: bytes, slots: Slots) -> None:
+    def reported(self, opening: Opening, digest: bytes, slots: Slots, members_min: int) -> None:
         """A member made a report: its randomisers and pads must be new, or the report the same as before."""
         name, round_name = opening.member, opening.announce.round_name
+        large = len(opening.announce.roster) >= members_min
+        self.check("nobody_unmasked_alone", large, f"{name} reported in round {round_name} to a roster below the smallest group")
         values = (slots[: self.layout.values].astype(np.int64) & self.layout.mask).astype(np.uint32)
         self.vectors[round_name, name] = slots
         self.owners[values.tobytes()] = f"{name} in round {round_name}"
-        for what, seed in [*(("randomiser", seed) for seed in opening.exponent_seeds), *((f"pad of {name}", s) for _, s in opening.pad_seeds)]:
+        seeds = [("randomiser", seed) for seed in opening.exponent_seeds]
+        for what, seed in [*seeds, *((f"pad of {name}", seed) for _, seed in opening.pad_seeds)]:
             same = self.used.setdefault((what, seed), digest) == digest
             self.check("nothing_used_twice", same, f"{what} in two reports, again by {name} in round {round_name}")
 
@@ -130,7 +134,7 @@ class Checks(Struct):
         checker = "sums_exact_or_refused" if claim.honest else "lies_are_provable"
         self.check(checker, exact, f"round {sums.round_name}: a wrong sum of {len(claim.summed)} reports was accepted")
 
-    def _reduced(self, values: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    def _reduced(self, values: Values) -> bytes:
         return (values.astype(np.int64) & self.layout.mask).astype(np.uint32).tobytes()
 
 

@@ -15,14 +15,18 @@ from protocols.aggregation import audit, packing
 from protocols.aggregation.group import Group
 from protocols.aggregation.leader import LeaderRound
 from protocols.aggregation.member import Opening
-from protocols.aggregation.messages import Aggregate, Announce, Drops, Receipt, seal, sign_report, sign_reveal
+from protocols.aggregation.messages import Aggregate, Announce, Drops, Receipt, merkle_root, seal, sign_report, sign_reveal
 from protocols.aggregation.packing import Slots
 from protocols.aggregation.pads import PadGraph, add_pads, pad, sign
 from protocols.aggregation.paillier import from_bytes, multiply, to_bytes
 
 MEMBER_LIES: Final = ("overflow", "carry", "wrong count", "two reports", "garbage", "non-unit", "wrong seeds", "mute", "borrowed name")
+POISON: Final = ("overflow", "carry", "wrong count", "wrong seeds")
+"""Lies that spoil a sum, which is then refused; the others only cost their tellers a place in it."""
 ROSTER_LIES: Final = ("small roster", "announced twice")
-LIST_LIES: Final = ("false drop", "two lists", "shrinking list", "below the minimum", "too many decoys", "names the reader", "borrowed list")
+LIST_LIES: Final = (
+    "false drop", "two lists", "shrinking list", "below the minimum", "too many decoys", "names the reader", "borrowed list",
+)  # fmt: skip
 SUM_LIES: Final = ("one report", "half", "weighted", "two aggregates", "nudged", "overcount", "miscount", "not a unit")
 LEADER_LIES: Final = (*ROSTER_LIES, *LIST_LIES, *SUM_LIES)
 
@@ -179,7 +183,7 @@ def _added(group: Group, operator: OperatorKeys, ciphertexts: list[int], slots: 
 
 
 def _aggregate(round_: LeaderRound, group: Group, ciphertexts: list[int], count: int, survivors: Sequence[str]) -> Aggregate:
-    honest_root = audit.merkle_root([round_._reports[name][0] for name in survivors])
+    honest_root = merkle_root([round_._reports[name][0] for name in survivors])
     return Aggregate(
         round_name=round_.announce.round_name,
         leader=round_.announce.leader,

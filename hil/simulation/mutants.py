@@ -19,10 +19,11 @@ from protocols.election.values import Certificate, Epoch, Timing, VoteRequest
 
 
 class Mutant(Struct, frozen=True, kw_only=True):
-    """A planted bug: what it breaks, and how it is planted."""
+    """A planted bug: what it breaks, a seed that catches it, and how it is planted."""
 
     name: str
     rule: str
+    seed: int
     plant: Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -151,16 +152,16 @@ def _together(*patches: contextlib.AbstractContextManager[Any]) -> Iterator[None
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant(name="quorum of half", rule="2: more than half of the registered weight", plant=quorum_of_half),
-    Mutant(name="vote not durable", rule="1: a vote is on disk", plant=vote_not_durable),
-    Mutant(name="vote sent first", rule="1: on disk before it is sent", plant=vote_sent_before_it_is_durable),
-    Mutant(name="votes for whoever asks", rule="1: at most once in a term", plant=votes_for_whoever_asks),
-    Mutant(name="weights computed locally", rule="2: registered weight, whatever is seen", plant=weights_computed_locally),
-    Mutant(name="forgets that it forgot", rule="6: no vote without memory", plant=forgets_that_it_forgot),
-    Mutant(name="breaks its promise", rule="3: no vote within a promise", plant=breaks_its_promise),
-    Mutant(name="lease from the acknowledgement", rule="4: counted from when it was sent", plant=lease_from_the_acknowledgement),
-    Mutant(name="leads without a lease", rule="4: acts only within its lease", plant=leads_without_a_lease),
-    Mutant(name="stale fence", rule="5: only the highest term", plant=stale_fence),
-    Mutant(name="fence not durable", rule="5: the fence is on disk", plant=fence_not_durable),
-    Mutant(name="follows backwards", rule="5: never below the fence", plant=follows_backwards),
+    Mutant(name="quorum of half", rule="2: more than half of the registered weight", seed=19, plant=quorum_of_half),
+    Mutant(name="vote not durable", rule="1: a vote is on disk", seed=6, plant=vote_not_durable),
+    Mutant(name="vote sent first", rule="1: on disk before it is sent", seed=112, plant=vote_sent_before_it_is_durable),
+    Mutant(name="votes for whoever asks", rule="1: at most once in a term", seed=0, plant=votes_for_whoever_asks),
+    Mutant(name="weights computed locally", rule="2: registered weight, whatever is seen", seed=9, plant=weights_computed_locally),
+    Mutant(name="forgets that it forgot", rule="6: no vote without memory", seed=144, plant=forgets_that_it_forgot),
+    Mutant(name="breaks its promise", rule="3: no vote within a promise", seed=55, plant=breaks_its_promise),
+    Mutant(name="lease from the acknowledgement", rule="4: counted from when it was sent", seed=116, plant=lease_from_the_acknowledgement),
+    Mutant(name="leads without a lease", rule="4: acts only within its lease", seed=170, plant=leads_without_a_lease),
+    Mutant(name="stale fence", rule="5: only the highest term", seed=7, plant=stale_fence),
+    Mutant(name="fence not durable", rule="5: the fence is on disk", seed=1131, plant=fence_not_durable),
+    Mutant(name="follows backwards", rule="5: never below the fence", seed=140, plant=follows_backwards),
 )
