@@ -93,7 +93,7 @@ class Street:
         self.houses = {name: House(name, seed) for name in self.names}
         self.leadership = LeadershipSection(enabled=True) if leadership is None else leadership
         self.aggregation = (
-            AggregationSection(enabled=True, collect_s=2.0, recover_s=1.0, resend_s=1.0, pool_entries=2, min_key_bits=1024)
+            AggregationSection(enabled=True, period_s=60.0, collect_s=2.0, recover_s=1.0, resend_s=1.0, pool_entries=2, min_key_bits=1024)
             if aggregation is None
             else aggregation
         )
