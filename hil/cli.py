@@ -76,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
     bench.set_defaults(command=_bench)
 
+    study = commands.add_parser("study", help="run a paper's own case and print its table beside ours")
+    study.add_argument("name", metavar="NAME", help="disco33")
+    study.add_argument("--data", type=Path, metavar="DIR", help="folder of the public data sets; default: ../shared/data")
+    study.add_argument("--seed", type=int, default=1, help="seed of whatever is random; default: 1")
+    study.add_argument("--out", type=Path, metavar="DIR", help="leave plots and results.json here")
+    study.add_argument("--json", action="store_true", help="print the results as one JSON document")
+    study.set_defaults(command=_study)
+
     broker = commands.add_parser("broker", help="find or install the Mosquitto broker")
     broker.add_argument("--install", action="store_true", help="install it where none is found")
     broker.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
@@ -115,6 +123,12 @@ def _bench(options: argparse.Namespace) -> int:
     from hil.bench import bench_command
 
     return bench_command(options)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from hil.studies.command import study_command
+
+    return study_command(options)
 
 
 def _broker(options: argparse.Namespace) -> int:

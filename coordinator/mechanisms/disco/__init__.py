@@ -1,0 +1,1 @@
+"""Mechanism `disco`: end-users and distribution company, as published and as a negotiation."""
