@@ -341,6 +341,8 @@ class Simulation:
         )
         lie = "" if self._calm else self.faults.leader_lie
         said = lies.lying_announcements(lie, announce, here, self.rng) if lie in lies.ROSTER_LIES else [announce]
+        if host.leading is not None and not lie:
+            self.checks.pooled(host.leading)
         host.leading = LeaderRound(here, said[0], host.keys.envelope, self._operators[host.epoch].encryptor)
         self.outcome.rounds += 1
         for one in said:
@@ -421,8 +423,6 @@ class Simulation:
         def advance() -> None:
             if host.leading is round_ and host.member is not None:
                 self._refusing(lambda: self._lead(host, round_, round_.advance(self._decoys(round_))))
-                if round_.phase is Phase.FAILED:
-                    self.checks.pooled(round_)
 
         self._at(self.now_s + STEP_S, advance)
 

@@ -16,7 +16,7 @@ from edge.leadership.files import read_whole
 from edge.leadership.pool import RandomiserPool
 from hil.simulation import aggregation
 from hil.simulation.mutants import Mutant
-from protocols.aggregation import audit, differencing, leader, operator, packing
+from protocols.aggregation import audit, differencing, leader, member, operator, packing
 from protocols.aggregation.group import RoundRefused
 from protocols.aggregation.leader import LeaderRound, Phase
 from protocols.aggregation.member import Member, Randomiser, check_time
@@ -31,8 +31,8 @@ Planted = contextlib.AbstractContextManager[Any]
 def answers_a_round_again() -> Planted:
     original = Member._check_announce
 
-    def without_memory(member: Member, announce: Announce, newest: tuple[int, int]) -> None:
-        original(member, announce, (0, 0))
+    def without_memory(one: Member, announce: Announce, newest: tuple[int, int]) -> None:
+        original(one, announce, (0, 0))
 
     return patch.object(Member, "_check_announce", without_memory)
 
@@ -66,7 +66,7 @@ def unmasks_itself() -> Planted:
 
 
 def decoys_unbounded() -> Planted:
-    return _refusal_ignored(Member, "_check_drops", "decoys: at most")
+    return patch.object(member, "DECOYS_MAX", 10_000)
 
 
 def obeys_a_borrowed_list() -> Planted:

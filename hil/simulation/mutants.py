@@ -154,7 +154,7 @@ def _together(*patches: contextlib.AbstractContextManager[Any]) -> Iterator[None
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(name="quorum of half", rule="2: more than half of the registered weight", seed=19, plant=quorum_of_half),
     Mutant(name="vote not durable", rule="1: a vote is on disk", seed=6, plant=vote_not_durable),
-    Mutant(name="vote sent first", rule="1: on disk before it is sent", seed=112, plant=vote_sent_before_it_is_durable),
+    Mutant(name="vote sent first", rule="1: on disk before it is sent", seed=88, plant=vote_sent_before_it_is_durable),
     Mutant(name="votes for whoever asks", rule="1: at most once in a term", seed=0, plant=votes_for_whoever_asks),
     Mutant(name="weights computed locally", rule="2: registered weight, whatever is seen", seed=9, plant=weights_computed_locally),
     Mutant(name="forgets that it forgot", rule="6: no vote without memory", seed=144, plant=forgets_that_it_forgot),

@@ -127,6 +127,7 @@ class Node:
         self._acks: dict[int, set[str]] = {}
         self._lease_until_s = float("-inf")
         self._elected_s = 0.0
+        self._ranked: tuple[int, Certificate | None, tuple[str, ...]] = (-1, None, ())
 
     def __repr__(self) -> str:
         return f"Node({self.name}, {self.role.value}, term {self.ballot.term}, fence {self.ballot.fence})"
@@ -195,7 +196,7 @@ class Node:
             case Role.CANDIDATE if now_s >= self._requested_s + self._timing.candidacy_s:
                 self._give_up()
                 return []
-            case Role.FOLLOWER if now_s >= self._turn_s():
+            case Role.FOLLOWER if now_s >= self._promise_until_s and now_s >= self._turn_s():
                 return self._stand(now_s)
             case _:
                 return []
@@ -212,12 +213,12 @@ class Node:
 
     def _order(self, term: int) -> tuple[str, ...]:
         """The ranking of a term, with the last known leader last: it resigned, was cut off, or fell silent."""
-        certificate = self.certificate
-        if certificate is None:
-            return rules.ranking(self.epoch, term)
-        order = rules.ranking(self.epoch, term, incumbent=certificate.leader, held=certificate.held)
-        rest = tuple(name for name in order if name != certificate.leader)
-        return (*rest, certificate.leader) if certificate.leader in order else rest
+        last = self.certificate
+        if self._ranked[:2] != (term, last):
+            leader, held = (None, 0) if last is None else (last.leader, last.held)
+            order = rules.ranking(self.epoch, term, incumbent=leader, held=held)
+            self._ranked = (term, last, tuple(sorted(order, key=lambda name: name == leader)))
+        return self._ranked[2]
 
     def _stand(self, now_s: float) -> list[Effect]:
         term = max(self.ballot.term, self.ballot.fence) + 1
