@@ -107,6 +107,7 @@ def plan_reads(
     headers: Sequence[Field] = (),
     extras: Sequence[Field] = (),
     limit: int = MAX_REGISTERS,
+    cuts: Sequence[int] = (),
 ) -> tuple[tuple[ReadPlan, ...], tuple[ReadPlan, ...], tuple[ReadPlan, ...]]:
     """Requests for the three paces.
 
@@ -115,17 +116,17 @@ def plan_reads(
     """
     controls = tuple(controls)
     slow_items = [field.hull() for field in slow] + list(controls)
-    fast_blocks = plan_blocks([field.hull() for field in fast], limit)
-    fast_blocks, _ = widen(fast_blocks, [field.hull() for field in headers], limit)
-    wider, left = widen(fast_blocks, slow_items, limit)
-    if len(plan_blocks(left, limit)) < len(plan_blocks(slow_items, limit)):
+    fast_blocks = plan_blocks([field.hull() for field in fast], limit, cuts)
+    fast_blocks, _ = widen(fast_blocks, [field.hull() for field in headers], limit, cuts)
+    wider, left = widen(fast_blocks, slow_items, limit, cuts)
+    if len(plan_blocks(left, limit, cuts)) < len(plan_blocks(slow_items, limit, cuts)):
         fast_blocks = wider
     else:
         left = tuple(item for item in slow_items if not any(block.covers(item) for block in fast_blocks))
-    slow_blocks, _ = widen(plan_blocks(left, limit), [field.hull() for field in extras], limit)
+    slow_blocks, _ = widen(plan_blocks(left, limit, cuts), [field.hull() for field in extras], limit, cuts)
     rare_items = [f.hull() for f in rare if not any(b.covers(f.hull()) for b in (*fast_blocks, *slow_blocks))]
     fields = [*fast, *slow, *rare, *headers, *extras]
-    paces = (fast_blocks, slow_blocks, plan_blocks(rare_items, limit))
+    paces = (fast_blocks, slow_blocks, plan_blocks(rare_items, limit, cuts))
     plans: list[tuple[ReadPlan, ...]] = []
     taken: set[str] = set()
     for blocks in paces:

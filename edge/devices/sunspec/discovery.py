@@ -36,10 +36,11 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SunSpecDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """The map of one device as found."""
+    """The map of one device as found; `one_model_at_a_time` where it refuses a request that spans two models."""
 
     base: int
     models: tuple[FoundModel, ...]
+    one_model_at_a_time: bool = False
     notes: tuple[str, ...] = ()
 
     def find(self, *ids: int) -> FoundModel | None:
@@ -98,7 +99,20 @@ async def _walk(client: RegisterClient, unit: int, base: int) -> SunSpecDevice:
             break
     else:
         notes.append(f"stopped after {MAX_MODELS} models")
-    return SunSpecDevice(base=base, models=tuple(models), notes=tuple(notes))
+    alone = len(models) > 1 and await _refuses_to_cross(client, unit, models[0], models[1])
+    return SunSpecDevice(base=base, models=tuple(models), one_model_at_a_time=alone, notes=tuple(notes))
+
+
+async def _refuses_to_cross(client: RegisterClient, unit: int, first: FoundModel, second: FoundModel) -> bool:
+    """Whether a request for the last point of one model and the head of the next is turned down, or not answered at all."""
+    start = _boundaries(first)[-2]
+    try:
+        await client.read_holding(unit, start, second.address + 2 - start)
+    except DeviceRefused as error:
+        return error.exception_code in (2, 3, 4)
+    except DeviceTimeout:
+        return True
+    return False
 
 
 async def _ends_with_one_register(client: RegisterClient, unit: int, address: int) -> bool:

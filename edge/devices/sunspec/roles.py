@@ -215,7 +215,8 @@ def _assemble(
     fast, slow, rare, extras = fields
     touched = [m for m in device.models if any(m.address <= f.address < m.end for f in fast)]
     headers = [Field(name=f"model {m.id} at {m.address}", address=m.address, type="u16") for m in touched]
-    plans = plan_reads(fast, [*slow, *choice.fields], rare, controls=choice.items, headers=headers, extras=extras)
+    cuts = sorted(m.address for m in device.models) if device.one_model_at_a_time else ()
+    plans = plan_reads(fast, [*slow, *choice.fields], rare, controls=choice.items, headers=headers, extras=extras, cuts=cuts)
     control: Callable[[Setpoint, Numbers], Wanted] | None = choice.control
     return DeviceMap(
         kind=kind,

@@ -27,7 +27,8 @@ from edge_device_bank import (
     sunspec_bank,
 )
 
-from edge.errors import DeviceGarbage, DeviceTimeout, DeviceUnreachable, ProfileError
+from edge.devices.sunspec.discovery import discover
+from edge.errors import DeviceGarbage, DeviceRefused, DeviceTimeout, DeviceUnreachable, ProfileError
 from edge.values import DeviceKind, Setpoint, WriteStatus
 
 METER_203 = {"W": -91, "W_SF": 0, "PhVphA": 2345, "PhVphB": 2376, "PhVphC": 2315, "V_SF": -1, "TotWhExp": 21, "TotWhImp": 18}
@@ -258,3 +259,22 @@ async def test_an_inverter_in_state_fault_says_so() -> None:
     poke(bank, 103, "St", 7)
     poke(bank, 103, "Evt1", 0)
     assert "the inverter reports state fault" in (await device_on(bank, DeviceKind.PV).read(0.0)).alarms
+
+
+@pytest.mark.parametrize("bank", [pv_103(), pv_701()])
+async def test_a_device_that_answers_for_one_model_at_a_time_is_limited_without_a_configured_rating(bank: Bank) -> None:
+    found = await discover(bank, 1)
+    read = bank.read_holding
+
+    async def one_model(unit: int, address: int, count: int) -> tuple[int, ...]:
+        if any(address < model.address < address + count for model in found.models[1:]):
+            raise DeviceRefused("exception 2", exception_code=2)
+        return await read(unit, address, count)
+
+    bank.read_holding = one_model  # type: ignore[method-assign]
+    device = device_on(bank, DeviceKind.PV)
+    assert (await device.read(0.0)).rated_w == 5000.0
+    outcome = await device.write(Setpoint(name="dev", kind=DeviceKind.PV, limit_w=2000.0), 0.0)
+    assert outcome.status is WriteStatus.WRITTEN
+    reading = await device.read(60.0)
+    assert (reading.limit_w, reading.alarms) == (2000.0, ())
