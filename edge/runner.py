@@ -28,6 +28,7 @@ from protocols.keys import load_private_key, load_public_key
 from protocols.messages import SafetyState
 from protocols.mqtt_bus import MqttBus
 from protocols.signing import Sequencer, Signer, Verifier
+from protocols.topics import control_topic
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock) -> EdgeAgent:
             identity.community, identity.node, signer, wills.next(), clock.now_s(), SafetyState.OFFLINE, ("connection lost",)
         )
 
-    bus = MqttBus(config.broker, client_id=identity.node, will=will)
+    controls = control_topic(identity.community, identity.node, "+")
+    bus = MqttBus(config.broker, client_id=identity.node, will=will, kept_until_handled=controls)
     store = Store(folder / config.store.path, node=identity.node, fsync=config.store.fsync)
     history = History((folder / config.store.path).with_suffix(".history"))
     return EdgeAgent(

@@ -4,6 +4,9 @@ Sockets are watched by the loop (no thread for each client: paho's own threads c
 Only connecting runs in a worker thread, because it blocks while a name resolves or a peer is silent. The session outlives the
 connection (`session_expiry_s`), so QoS 1 messages to a client that is away wait at the broker; reconnection backs off with jitter,
 so that a broker's restart is not a storm. Queues are bounded on both sides, and what does not fit is counted in `dropped`.
+
+A message that has been acknowledged is gone from the broker. What the owner must not lose to a power cut (`kept_until_handled`, a topic
+filter) is therefore acknowledged one `receive` later than it was handed out: the owner has stored it by then, or gets it again.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from protocols.bus import BusMessage, Will
 from protocols.errors import BusError
+from protocols.topics import matches
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +60,15 @@ class MqttSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class MqttBus:
     """`protocols.bus.Bus` over MQTT 5. Everything but connecting happens on the event loop that called `start`."""
 
-    def __init__(self, settings: MqttSettings, *, client_id: str, will: Will | None = None) -> None:
+    def __init__(
+        self, settings: MqttSettings, *, client_id: str, will: Will | None = None, kept_until_handled: str | None = None
+    ) -> None:
         self._settings = settings
         self._filters: list[str] = []
         self._inbox: deque[BusMessage] = deque()
+        self._kept_filter = kept_until_handled
+        self._kept: list[tuple[int, int]] = []
+        self._handed_out: list[tuple[int, int]] = []
         self._outbox: deque[tuple[float, BusMessage]] = deque()
         self._unacknowledged: set[int] = set()
         self._arrived = asyncio.Event()
@@ -75,7 +84,7 @@ class MqttBus:
         self._client = self._make_client(client_id)
 
     def _make_client(self, client_id: str) -> mqtt.Client:
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, manual_ack=True)
         client.max_queued_messages_set(self._settings.queue_limit)
         client.max_inflight_messages_set(200)
         client.connect_timeout = 5.0
@@ -113,6 +122,7 @@ class MqttBus:
     async def stop(self) -> None:
         if self._task is None:
             return
+        self._acknowledge_handled()
         await self.flush(1.0)
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -137,6 +147,8 @@ class MqttBus:
             self._client.subscribe(topic_filter, qos=1)
 
     def receive(self) -> list[BusMessage]:
+        self._acknowledge_handled()
+        self._handed_out, self._kept = self._kept, []
         messages = list(self._inbox)
         self._inbox.clear()
         self._arrived.clear()
@@ -239,8 +251,20 @@ class MqttBus:
             log.info("lost broker %s:%d: %s", self._settings.host, self._settings.port, reason)
         self._signal_lost()
 
+    def _acknowledge_handled(self) -> None:
+        """Packet identifiers belong to one connection: what an earlier one delivered is delivered again by this one."""
+        for session, mid in self._handed_out:
+            if session == self._sessions and self._connected:
+                self._client.ack(mid, 1)
+        self._handed_out = []
+
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        if len(self._inbox) >= self._settings.queue_limit:
+        full = len(self._inbox) >= self._settings.queue_limit
+        if self._kept_filter is not None and message.qos == 1 and not full and matches(self._kept_filter, message.topic):
+            self._kept.append((self._sessions, message.mid))
+        else:
+            client.ack(message.mid, message.qos)
+        if full:
             self._dropped += 1
             return
         pairs = getattr(message.properties, "UserProperty", None) or []

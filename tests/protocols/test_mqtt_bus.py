@@ -22,7 +22,7 @@ def broker() -> Iterator[Broker]:
 
 
 def settings(broker: Broker, **changes: float) -> MqttSettings:
-    return MqttSettings(port=broker.port, backoff_min_s=0.05, backoff_max_s=0.2, **changes)  # type: ignore[arg-type]
+    return MqttSettings(port=broker.port, **{"backoff_min_s": 0.05, "backoff_max_s": 0.2, **changes})  # type: ignore[arg-type]
 
 
 async def connected(bus: MqttBus, session: int = 1) -> MqttBus:
@@ -171,3 +171,34 @@ async def test_starting_does_not_wait_for_a_broker_that_is_not_there() -> None:
         assert not bus.connected
         assert not await bus.wait(0.01)
     await bus.stop()
+
+
+async def test_a_command_that_nobody_had_time_to_store_comes_again_after_a_power_cut(broker: Broker) -> None:
+    sender = await started(MqttBus(settings(broker), client_id="sender"))
+    first = await started(node(broker))
+    sender.publish(BusMessage(topic="test/control", payload=b"stored"))
+    assert [m.payload for m in await arrivals(first, 1)] == [b"stored"]
+    assert first.receive() == []
+    sender.publish(BusMessage(topic="test/control", payload=b"tighten"))
+    sender.publish(BusMessage(topic="test/other", payload=b"chat"))
+    assert sorted(m.payload for m in await arrivals(first, 2)) == [b"chat", b"tighten"]
+    second = await started(node(broker))
+    assert [m.payload for m in await arrivals(second, 1)] == [b"tighten"]
+    assert second.receive() == []
+    await second.stop()
+    third = await started(node(broker))
+    sender.publish(BusMessage(topic="test/control", payload=b"later"))
+    assert [m.payload for m in await arrivals(third, 1)] == [b"later"]
+    for bus in (first, third, sender):
+        await bus.stop()
+
+
+def node(broker: Broker) -> MqttBus:
+    bus = MqttBus(settings(broker, backoff_min_s=30.0, backoff_max_s=60.0), client_id="node", kept_until_handled="test/control")
+    bus.subscribe("test/#")
+    return bus
+
+
+async def started(bus: MqttBus) -> MqttBus:
+    await bus.start()
+    return await connected(bus)
