@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edge.config import EdgeConfig
-from edge.correspondence import Correspondent, is_from_coordinator
+from edge.correspondence import Community, Correspondent, is_from_coordinator
 from edge.decide import Chosen, Decider, DecideSettings
 from edge.devices.driver import Device
 from edge.envelope_control import ControlScheduler, Outcome, Ratings
@@ -73,6 +73,7 @@ class EdgeAgent:
         signer: Signer,
         verifier: Verifier,
         plan_maker: PlanMaker | None = None,
+        community: Community | None = None,
         background: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -108,7 +109,6 @@ class EdgeAgent:
             coordinator_silent_s=control.coordinator_silent_s,
             clock_jump_s=control.clock_jump_s,
         )
-        self._status_sequencer = Sequencer(clock.now_s(), floor=self._state.sequence)
         self._said = Correspondent(
             config.identity.community,
             self.node,
@@ -116,7 +116,8 @@ class EdgeAgent:
             signer=signer,
             verifier=verifier,
             sequencer=Sequencer(clock.now_s(), floor=self._state.sequence),
-            status_sequencer=self._status_sequencer,
+            community_part=community,
+            discreet=config.aggregation.enabled,
         )
         self._restore_windows(verifier)
         self._means = TelemetryMeans([device.kind for device in devices], min(site.import_rating_w, site.export_rating_w))
@@ -319,8 +320,7 @@ class EdgeAgent:
             return
         self._plan = self._state.plan = made.view
         self._unsaved = True
-        for kind, message in made.messages(self.node, now_s, self._said.sequencer):
-            self._said.say(kind, message)
+        self._said.say_plan(made, now_s)
 
     def _planned_limits(self, times_s: Sequence[float]) -> list[LimitSet]:
         """What is known to hold at the given times, ratings included."""
@@ -329,7 +329,7 @@ class EdgeAgent:
     def _save(self) -> None:
         self._state.control = self._scheduler.state
         self._state.windows = self._said.verifier.save_windows().decode("ascii")
-        self._state.sequence = max(self._said.sequencer.last, self._status_sequencer.last)
+        self._state.sequence = self._said.sequencer.last
         trouble = self._store.save(self._state)
         if trouble is not None and self._store_trouble is None:
             log.error("%s", trouble)

@@ -49,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.add_argument("--json", action="store_true", help="print one JSON document")
     check.set_defaults(run=_check)
+    commission = commands.add_parser(
+        "commission",
+        help="let a household join its community for the first time",
+        description="Say on the disk that this household has never voted nor reported. Done once, by its installer.",
+    )
+    _add_config(commission)
+    commission.set_defaults(run=_commission)
     plan = commands.add_parser(
         "plan", help="show the plan that a configuration makes", description="Plan the hours ahead. No device is read or written."
     )
@@ -85,6 +92,18 @@ def _check(args: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.encode({"file": str(args.config), "usable": True, "config": config}).decode() + "\n")
     else:
         sys.stdout.write(f"{args.config}: node {config.identity.node}, {len(config.devices)} devices: usable\n")
+    return 0
+
+
+def _commission(args: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.leadership.part import commission
+
+    config = load_config(args.config)
+    if not config.leadership.enabled:
+        raise ConfigurationError(f"{args.config}: leadership is not enabled, so there is nothing to commission - at $.leadership.enabled")
+    commission(config, args.config.resolve().parent)
+    sys.stdout.write(f"{args.config}: node {config.identity.node} may vote and report\n")
     return 0
 
 

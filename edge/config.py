@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from edge.devices.registry import DeviceConfig, check_device
 from edge.errors import ConfigurationError
+from edge.leadership.settings import AggregationSection, LeadershipSection, check_sections
 from edge.values import DeviceKind
 from protocols.mqtt_bus import MqttSettings
 from protocols.units import Identifier
@@ -148,6 +149,8 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     forecast: ForecastSection = ForecastSection()
     store: StoreSection = StoreSection()
     broker: MqttSettings = MqttSettings()
+    leadership: LeadershipSection = LeadershipSection()
+    aggregation: AggregationSection = AggregationSection()
 
 
 def load_config(path: Path) -> EdgeConfig:
@@ -176,7 +179,13 @@ def decode_config(text: bytes, where: str) -> EdgeConfig:
 
 def check_config(config: EdgeConfig) -> str | None:
     """The first relation that does not hold, in words with its path, or None. Also for configurations that were not decoded."""
-    return _bad_control(config) or _bad_site(config) or _bad_schedule(config) or _bad_devices(config)
+    return (
+        _bad_control(config)
+        or _bad_site(config)
+        or _bad_schedule(config)
+        or _bad_devices(config)
+        or check_sections(config.leadership, config.aggregation)
+    )
 
 
 def _bad_control(config: EdgeConfig) -> str | None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 from edge.envelope_control import Outcome
+from edge.made_plan import Made
 from protocols.bus import Bus, BusMessage
 from protocols.errors import Malformed, Refusal
 from protocols.messages import (
@@ -28,15 +30,27 @@ log = logging.getLogger(__name__)
 SOFTWARE = "commonwatt-edge 0.1.0"
 MOST_REASONS = 16
 MOST_REASON_CHARS = 200
+CONFIDENTIAL = frozenset({"telemetry", "plan", "forecast", "flexibility"})
+"""What does not leave the house where the community sums in secret."""
+
 EXPIRY_S = {"telemetry": 3600, "plan": 900, "forecast": 900, "flexibility": 900, "response": 86400}
 
 
-class Correspondent:
-    """One node's side of the conversation with its coordinator.
+class Community(Protocol):
+    """The community as the control cycle sees it: the fence, and who wants to know of plans."""
 
-    Status has sequence numbers of its own: the last will is signed when the connection is made and must still be inside the receiver's
-    replay window when it is published, so the numbers on that topic may not run away with every telemetry message.
-    """
+    @property
+    def term(self) -> int:
+        """The highest term whose leader was proven: nothing under a lower one is obeyed."""
+        ...
+
+    def planned(self, made: Made) -> None:
+        """A new plan is in use."""
+        ...
+
+
+class Correspondent:
+    """One node's side of the conversation with its coordinator. `discreet`: say nothing that shows how much power the household uses."""
 
     def __init__(
         self,
@@ -47,12 +61,14 @@ class Correspondent:
         signer: Signer,
         verifier: Verifier,
         sequencer: Sequencer,
-        status_sequencer: Sequencer,
+        community_part: Community | None = None,
+        discreet: bool = False,
     ) -> None:
         self.node = node
         self.sequencer = sequencer
-        self._status_sequencer = status_sequencer
         self.verifier = verifier
+        self._part = community_part
+        self._discreet = discreet
         self._community = community
         self._bus = bus
         self._signer = signer
@@ -80,6 +96,9 @@ class Correspondent:
             if isinstance(message, (EnvelopeSchedule, DefaultControl)) and message.node != self.node:
                 self._refuse(refusals, f"Malformed: a control for node {message.node!r} on a topic of {self.node!r}")
                 continue
+            if self._fenced(message):
+                self._refuse(refusals, "Fenced: a control under a term that another leader's has replaced")
+                continue
             messages.append(message)
         return messages, refusals
 
@@ -92,6 +111,8 @@ class Correspondent:
 
     def say(self, kind: str, message: AnyMessage) -> None:
         """Sign and queue one message of this node. One that breaks its own type is logged and not sent: it must not stop control."""
+        if self._discreet and kind in CONFIDENTIAL:
+            return
         try:
             sealed = self._signer.seal(self._topics[kind], message, expiry_s=EXPIRY_S[kind])
         except Malformed as error:
@@ -99,10 +120,22 @@ class Correspondent:
             return
         self._bus.publish(sealed)
 
+    def say_plan(self, made: Made, now_s: float) -> None:
+        """Tell the community and the coordinator of a new plan."""
+        if self._part is not None:
+            self._part.planned(made)
+        for kind, message in made.messages(self.node, now_s, self.sequencer):
+            self.say(kind, message)
+
     def say_status(self, now_s: float, state: SafetyState, reasons: Sequence[str]) -> None:
-        """Publish the retained status."""
-        sequence = self._status_sequencer.next()
-        self._bus.publish(status_message(self._community, self.node, self._signer, sequence, now_s, state, reasons))
+        """Publish the retained status. Not being able to must not stop control either."""
+        sequence = self.sequencer.next()
+        try:
+            message = status_message(self._community, self.node, self._signer, sequence, now_s, state, reasons)
+        except Malformed as error:
+            log.error("cannot say status: %s", error)
+            return
+        self._bus.publish(message)
 
     def say_outcomes(self, outcomes: Sequence[Outcome], now_s: float) -> None:
         """Answer the sender of the controls."""
@@ -116,6 +149,15 @@ class Correspondent:
                 reason=outcome.reason[:MOST_REASON_CHARS],
             )
             self.say("response", response)
+
+    def _fenced(self, message: AnyMessage) -> bool:
+        """Whether a control was relayed under a lower term than that of the leader who is known here."""
+        return (
+            isinstance(message, EnvelopeSchedule)
+            and message.term is not None
+            and self._part is not None
+            and message.term < self._part.term
+        )
 
     def _refuse(self, refusals: list[str], words: str) -> None:
         self.refused += 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edge.forecast import QuantileForecast
     from edge.schedule.flexibility import Flexibility
-    from edge.schedule.model import ScheduleInputs
+    from edge.schedule.model import Household, ScheduleInputs
     from edge.schedule.planner import Plan as SolvedPlan
 
 PUBLISHED_LEVELS = (0.1, 0.5, 0.9)
@@ -28,6 +28,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """A plan that may be used: what the control cycle needs, and what others are told."""
 
     view: PlanView
+    household: Household
     inputs: ScheduleInputs
     solved: SolvedPlan
     flexibility: Flexibility

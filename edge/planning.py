@@ -107,8 +107,13 @@ class PlanMaker:
         if pv_w is not None:
             self._pv_sum_w += pv_w
             self._pv_count += 1
-        if now_s - self._window_s >= OBSERVE_S and not self.busy:
+        if self.busy:
+            return
+        if now_s - self._window_s >= OBSERVE_S:
             self._flush(now_s)
+        for forecaster in (self.load_forecaster, self.pv_forecaster):
+            if forecaster is not None and forecaster.train():
+                break
 
     def prepare(self, now_s: float, watches: Sequence[DeviceWatch], limits_at: LimitsAt) -> PlanJob:
         """Gather what a plan that starts now needs."""
@@ -140,9 +145,6 @@ class PlanMaker:
         steps = round(config.horizon_s / config.step_s)
         load = load_forecaster.forecast(job.now_s, config.step_s, steps)
         pv = None if pv_forecaster is None else pv_forecaster.forecast(job.now_s, config.step_s, steps)
-        load_forecaster.train()
-        if pv_forecaster is not None:
-            pv_forecaster.train()
         planner, household = self._planner_for(job, pv_rated_w)
         level = self._config.forecast
         load_w = load.at_level(level.load_level_frac)
@@ -157,6 +159,7 @@ class PlanMaker:
         self.refusal = ""
         return Made(
             view=_view(solved, household, inputs),
+            household=household,
             inputs=inputs,
             solved=solved,
             flexibility=flexibility(household, inputs, solved.schedule, 0),

@@ -12,6 +12,9 @@ import logging
 import math
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edge.agent import EdgeAgent
 from edge.config import EdgeConfig
@@ -30,10 +33,13 @@ from protocols.mqtt_bus import MqttBus
 from protocols.signing import Sequencer, Signer, Verifier
 from protocols.topics import control_topic
 
+if TYPE_CHECKING:
+    from edge.leadership.part import CommunityPart
+
 log = logging.getLogger(__name__)
 
 
-def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock) -> EdgeAgent:
+def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock, part: CommunityPart | None = None) -> EdgeAgent:
     """The agent of a configuration whose relative paths start at `folder`. Raises `ConfigurationError` for keys that are not there."""
     signer, verifier = _keys(config, folder)
     sessions = ModbusSessions(clock.monotonic_s)
@@ -59,7 +65,31 @@ def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock) -> EdgeAgent:
         signer=signer,
         verifier=verifier,
         plan_maker=PlanMaker(config, clock=clock, history=history),
+        community=part,
         background=True,
+    )
+
+
+def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
+    """The household's part in its community, with a connection of its own; None where it takes none."""
+    if not config.leadership.enabled:
+        return None
+    from edge.leadership.election_shell import BootClock
+    from edge.leadership.part import make_part, part_will
+
+    _keys(config, folder)
+    identity, clock = config.identity, BootClock()
+    assert identity.key_file is not None, "checked above"
+    key = load_private_key(folder / identity.key_file)
+    will = part_will(identity.community, identity.node, key, clock)
+    settings = msgspec.structs.replace(config.broker, session_expiry_s=0)
+    return make_part(
+        config,
+        bus=MqttBus(settings, client_id=f"{identity.node}-community", will=will),
+        clock=clock,
+        key=key,
+        coordinator_keys=tuple(load_public_key(folder / path) for path in identity.coordinator_keys),
+        folder=folder,
     )
 
 
@@ -94,8 +124,13 @@ async def _run(config: EdgeConfig, folder: Path, cycles: int | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    agent = build_agent(config, folder, clock=clock)
+    part = build_part(config, folder)
+    agent = build_agent(config, folder, clock=clock, part=part)
+    beside = None if part is None else loop.create_task(part.run(stop))
     missed = await run_agent(agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles)
+    stop.set()
+    if beside is not None:
+        await beside
     log.info("stopped; %d cycle beginnings were missed", missed)
     return missed
 

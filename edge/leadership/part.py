@@ -1,0 +1,107 @@
+"""A household's part in its community as a whole: the membership, what it reports, and the two stepped together. A shell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from edge.config import EdgeConfig
+from edge.leadership.ballots import BallotStore
+from edge.leadership.household import PlannedHousehold
+from edge.leadership.membership import Identity, Membership, gone_message
+from edge.leadership.records import MemberRecords
+from protocols.aggregation.packing import Layout
+from protocols.bus import Bus, Will
+from protocols.clock import Clock
+from protocols.signing import Sequencer, Signer
+
+if TYPE_CHECKING:
+    from edge.made_plan import Made
+
+log = logging.getLogger(__name__)
+
+INTERVALS = 96
+
+
+class CommunityPart:
+    """What the edge's agent is given (`edge.correspondence.Community`), and what whoever runs the edge steps beside it."""
+
+    def __init__(self, membership: Membership, household: PlannedHousehold) -> None:
+        self.membership = membership
+        self.household = household
+
+    @property
+    def term(self) -> int:
+        """The highest term whose leader was proven."""
+        return self.membership.term
+
+    def planned(self, made: Made) -> None:
+        """A new plan is in use."""
+        self.household.planned(made)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run beside the control cycle until `stop` is set.
+
+        The second broad `except` of the system: a fault in here must neither stop the control cycle nor silently end this part.
+        """
+        await self.membership.start()
+        try:
+            while not stop.is_set():
+                try:
+                    await self.membership.run(stop)
+                except Exception:
+                    log.exception("the community part failed; it begins again")
+                    await asyncio.sleep(1.0)
+        finally:
+            await self.membership.stop()
+
+
+def make_part(
+    config: EdgeConfig,
+    *,
+    bus: Bus,
+    clock: Clock,
+    key: Ed25519PrivateKey,
+    coordinator_keys: tuple[Ed25519PublicKey, ...],
+    folder: Path,
+    commissioned: bool = False,
+) -> CommunityPart:
+    """The part of a configuration whose relative paths start at `folder`."""
+    household = PlannedHousehold(
+        intervals=INTERVALS,
+        value_max=Layout(INTERVALS).value_max,
+        now_s=clock.now_s,
+        monotonic_s=clock.monotonic_s,
+        deadline_s=config.schedule.deadline_s,
+    )
+    identity = config.identity
+    membership = Membership(
+        Identity(community=identity.community, node=identity.node, key=key, coordinator_keys=coordinator_keys),
+        config.leadership,
+        config.aggregation,
+        bus=bus,
+        clock=clock,
+        folder=folder / config.leadership.folder,
+        runtime_folder=folder / config.leadership.runtime_folder,
+        household=household,
+        commissioned=commissioned,
+        durable=config.store.fsync,
+    )
+    return CommunityPart(membership, household)
+
+
+def part_will(community: str, node: str, key: Ed25519PrivateKey, clock: Clock) -> Will:
+    """Makes the last wills of a membership's connections."""
+    signer, wills = Signer(key), Sequencer(clock.now_s())
+    return lambda: gone_message(community, node, signer, wills, clock.now_s())
+
+
+def commission(config: EdgeConfig, folder: Path) -> None:
+    """What an installer does once: say on the disk that this member has never voted nor reported. What is there already stays."""
+    place = folder / config.leadership.folder
+    BallotStore(place / "ballot.json", config.identity.node).commission()
+    MemberRecords(place, keep_openings_s=0.0).commission()
