@@ -26,8 +26,14 @@ def beside(config: CoordinatorConfig, folder: Path) -> CoordinatorConfig:
     relative = store.url.startswith(SQLITE_FILE) and store.url != SQLITE_FILE
     url = f"{SQLITE_FILE}{folder / store.url.removeprefix(SQLITE_FILE)}" if relative else store.url
     nodes = tuple(msgspec.structs.replace(node, key_files=tuple(str(folder / file) for file in node.key_files)) for node in config.nodes)
+    aggregation = msgspec.structs.replace(
+        config.aggregation,
+        key_file=str(folder / config.aggregation.key_file),
+        passphrase_file=str(folder / config.aggregation.passphrase_file),
+    )
     return msgspec.structs.replace(
         config,
+        aggregation=aggregation,
         identity=msgspec.structs.replace(identity, key_file=key_file),
         feeder=msgspec.structs.replace(feeder, network=network),
         store=msgspec.structs.replace(store, url=url),

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from coordinator.aggregation.settings import AggregationSection, check_section
 from coordinator.envelopes.values import AllocationRule
 from coordinator.errors import ConfigError
 from coordinator.network.model import Network
@@ -116,6 +117,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     store: StoreSection = StoreSection()
     broker: MqttSettings = MqttSettings()
     status_period_s: PeriodS = 300.0
+    aggregation: AggregationSection = AggregationSection()
 
 
 def load_config(path: Path) -> CoordinatorConfig:
@@ -144,7 +146,7 @@ def decode_config(text: bytes, where: str) -> CoordinatorConfig:
 
 def check_config(config: CoordinatorConfig) -> str | None:
     """The first relation that does not hold, in words with its path, or None. Also for configurations that were not decoded."""
-    return _bad_envelopes(config) or _bad_feeder(config) or _bad_nodes(config)
+    return _bad_envelopes(config) or _bad_feeder(config) or _bad_nodes(config) or check_section(config.aggregation)
 
 
 def check_nodes(config: CoordinatorConfig, network: Network) -> str | None:

@@ -20,6 +20,7 @@ import msgspec
 
 from coordinator import recording
 from coordinator import store as tables
+from coordinator.aggregation.office import CommunityOffice
 from coordinator.allocation import Allocator, Box, Compute
 from coordinator.assembly import open_store, read_network, read_signer, read_verifier
 from coordinator.config import CoordinatorConfig, check_nodes
@@ -57,6 +58,8 @@ SENDER = "coordinator"
 MAX_EVENTS_PER_STEP = 50
 MAX_DELIVERY_S = 86400
 STORE_RETRY_S = 30.0
+SPOKEN = ("status", "telemetry", "forecast", "plan", "flexibility", "response")
+SPOKEN_IN_SECRET = ("status", "response")
 HELD = (ResponseStatus.RECEIVED, ResponseStatus.STARTED)
 
 
@@ -85,6 +88,7 @@ class CoordinatorService:
         signer: Signer | None = None,
         verifier: Verifier | None = None,
         compute: Compute | None = None,
+        office: CommunityOffice | None = None,
     ) -> None:
         """What is not given is read from what the configuration names; `compute` is the envelope computation by default."""
         section = config.envelopes
@@ -117,6 +121,9 @@ class CoordinatorService:
         self._whole: set[str] = set()
         self._conditions: dict[str, str] = {}
         self._events = 0
+        self.office = office
+        if office is None and config.aggregation.enabled:
+            self.office = CommunityOffice(config, now_s=clock.now_s(), sequence=lambda: self._sequencer.next())
 
     async def start(self) -> None:
         """Restore what an earlier run published, verify the default, subscribe and connect.
@@ -138,8 +145,10 @@ class CoordinatorService:
             self._default = default
             self._note_reduced_default(now_s, default)
         self._publish_due_s = self._refresh_due_s = self._status_due_s = self._clock.monotonic_s()
-        for kind in ("status", "telemetry", "forecast", "plan", "flexibility", "response"):
+        for kind in SPOKEN if self.office is None else SPOKEN_IN_SECRET:
             self._bus.subscribe(node_topic(self._config.identity.community, "+", kind))
+        if self.office is not None:
+            self.office.start(self._bus, self._store)
         await self._bus.start()
 
     async def step(self) -> StepRecord:
@@ -151,9 +160,14 @@ class CoordinatorService:
             self._sessions = self._bus.sessions
             self._publish_defaults(now_s)
             self._refresh_due_s = self._status_due_s = elapsed_s
+        if self.office is not None:
+            for kind, words in self.office.decide(self._bus, self._store, now_s):
+                self._event(now_s, "refused", f"{kind}: {words}")
         stored = self._flush(now_s)
         computed = published = 0
         if stored is not None:
+            if self.office is not None:
+                self.office.say(self._bus, self._signer)
             if elapsed_s >= self._publish_due_s:
                 computed = await self._compute(now_s)
                 self._publish_due_s = elapsed_s + self._config.envelopes.period_s
@@ -208,6 +222,8 @@ class CoordinatorService:
 
     def _take(self, content: AnyMessage, now_s: float) -> None:
         view = self.views[content.sender]
+        if self.office is not None:
+            self.office.take(content, now_s)
         match content:
             case Telemetry():
                 view.telemetry = content
@@ -263,6 +279,9 @@ class CoordinatorService:
 
     def _demand(self, start_s: float) -> dict[str, LimitPair]:
         end_s = start_s + self._config.envelopes.interval_s
+        if self.office is not None:
+            now_s = self._clock.now_s()
+            return {node.name: self.office.wanted(node, now_s, start_s, end_s) for node in self._config.nodes}
         return {node.name: wanted(self._config, node, self.views[node.name], start_s, end_s) for node in self._config.nodes}
 
     async def _box(self, start_s: float, demand: Mapping[str, LimitPair], now_s: float) -> Box | None:

@@ -1,0 +1,124 @@
+"""The operator's desk inside the coordinator's service: keys on the disk, topics, and the demand that follows from sums. A shell.
+
+In this mode the coordinator asks for no message that shows a household's power, so none of them is subscribed to, and the demand of its
+envelopes comes from the community's sums alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from coordinator.aggregation.desk import AggregationDesk
+from coordinator.aggregation.keys import OperatorKey, generate_key, load_keys, read_passphrase, save_keys
+from coordinator.aggregation.standing import PresenceBook
+from coordinator.aggregation.sums import node_demand_w
+from coordinator.config import CoordinatorConfig, NodeSection
+from coordinator.demand import LimitPair
+from coordinator.store import Store
+from protocols.bus import Bus
+from protocols.keys import load_public_key
+from protocols.messages import AnyMessage, SafetyState, Status
+from protocols.signing import Signer
+from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic
+
+MakeKey = Callable[[float], OperatorKey]
+
+
+class CommunityOffice:
+    """See the module. Keys and passphrase are read from the configured files unless `keys` are given, which are then never written."""
+
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        *,
+        now_s: float,
+        sequence: Callable[[], int],
+        entropy: Callable[[int], bytes] = os.urandom,
+        keys: list[OperatorKey] | None = None,
+        make_key: MakeKey | None = None,
+    ) -> None:
+        section = config.aggregation
+        self._config = config
+        self._section = section
+        self._key_file = None if keys is not None else Path(section.key_file)
+        self._passphrase = b"" if keys is not None else read_passphrase(Path(section.passphrase_file))
+        if self._key_file is not None:
+            keys = load_keys(self._key_file, self._passphrase, min_bits=section.key_bits)
+        nodes = config.nodes
+        self._import_ratings_w = sum(node.import_rating_w for node in nodes)
+        self._export_ratings_w = sum(node.export_rating_w for node in nodes)
+        self._presence = PresenceBook((node.name for node in nodes), now_s)
+        self._remembered = ""
+        self._sessions = 0
+        self.desk = AggregationDesk(
+            section,
+            {node.name: _public_key(node) for node in nodes if node.key_files},
+            keys or (),
+            make_key=(lambda expires_s: generate_key(section.key_bits, expires_s)) if make_key is None else make_key,
+            sequence=sequence,
+            entropy=entropy,
+            ratings_w=(self._import_ratings_w, self._export_ratings_w),
+            reputation=self._presence.value,
+        )
+
+    def start(self, bus: Bus, store: Store) -> None:
+        """Remember what an earlier run answered, and subscribe."""
+        kept, reputations = store.remembered("aggregation"), store.remembered("reputations")
+        if kept is not None:
+            self.desk.restore(kept)
+        if reputations is not None:
+            self._presence.restore(reputations)
+        community = self._config.identity.community
+        bus.subscribe(node_topic(community, "+", "join"))
+        bus.subscribe(election_topic(community, "+", "certificate"))
+        bus.subscribe(round_topic(community, "+", "aggregate"))
+
+    def take(self, content: AnyMessage, now_s: float) -> None:
+        """One authenticated message of a member."""
+        if isinstance(content, Status):
+            self._presence.seen(content.sender, content.state is not SafetyState.OFFLINE, now_s)
+        else:
+            self.desk.take(content, now_s)
+
+    def decide(self, bus: Bus, store: Store, now_s: float) -> list[tuple[str, str]]:
+        """Do what is due, and hand what must survive to the store; returns what has to be recorded."""
+        if bus.sessions != self._sessions:
+            self._sessions = bus.sessions
+            self.desk.announce_anew()
+        self._presence.step(now_s)
+        self.desk.step(now_s)
+        if self.desk.keys_changed and self._key_file is not None:
+            save_keys(self._key_file, self.desk.keys, self._passphrase)
+        self.desk.keys_changed = False
+        kept = self.desk.save()
+        if kept != self._remembered:
+            self._remembered = kept
+            store.remember("aggregation", kept)
+            store.remember("reputations", self._presence.save())
+        events, self.desk.events = self.desk.events, []
+        return events
+
+    def say(self, bus: Bus, signer: Signer) -> None:
+        """Send what waits; called once the store has what it rests on."""
+        community = self._config.identity.community
+        for saying in self.desk.outgoing:
+            bus.publish(signer.seal(coordinator_topic(community, saying.kind), saying.message, retain=saying.retain))
+        self.desk.outgoing.clear()
+
+    def wanted(self, node: NodeSection, now_s: float, start_s: float, end_s: float) -> LimitPair:
+        """What the community's sums imply for one node in [start_s, end_s)."""
+        section, unit = self._section, self.desk.unit
+        ratings = (node.import_rating_w, self._import_ratings_w), (node.export_rating_w, self._export_ratings_w)
+        import_w, export_w = (
+            node_demand_w(reach, now_s, section.sums_hold_s, start_s, end_s, rating_w, total_w, section.concentration)
+            for reach, (rating_w, total_w) in zip((unit.import_reach, unit.export_reach), ratings, strict=True)
+        )
+        return LimitPair(import_w=import_w, export_w=export_w)
+
+
+def _public_key(node: NodeSection) -> Ed25519PublicKey:
+    return load_public_key(Path(node.key_files[0]))
