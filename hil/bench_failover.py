@@ -8,6 +8,7 @@ certificate once between them: on machines of their own they would check it at t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -18,8 +19,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +64,8 @@ def failover_rows(mosquitto: Path | None = None, *, trials: int = TRIALS, sizes:
 
 def _row(name: str, times_s: list[float], target_s: float, members: int) -> dict[str, Any]:
     median_s = statistics.median(times_s)
-    note = f"{members} households, {len(times_s)} trials from {min(times_s):.3f} to {max(times_s):.3f} s, until the last living member follows"
+    spread = f"{len(times_s)} trials from {min(times_s):.3f} to {max(times_s):.3f} s"
+    note = f"{members} households, {spread}, until the last living member follows"
     return {"name": name, "value": median_s, "unit": "s", "target": f"<= {target_s:g}", "met": median_s <= target_s, "note": note}
 
 
@@ -97,7 +101,7 @@ class Community:
         self._folder = folder
         self._epoch = 0
         bounds = [1 + (size - 1) * part // HOSTS for part in range(HOSTS + 1)]
-        self._hosts = [Listener(port, folder, *pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+        self._hosts = [Listener(port, folder, *pair) for pair in pairwise(bounds)]
 
     def fail_over(self, how: signal.Signals) -> float:
         """Let member 0 be elected, stop it by the signal, and measure until all others follow another leader."""
@@ -126,15 +130,7 @@ class Community:
         for _ in range(5):
             highest = max((at for host in self._hosts for at, _, _ in dict(host.accepted).values()), default=0)
             self._publish(self._drawn(highest + 1))
-            everybody = (*self._hosts, leader)
-
-            def settled(above: int = highest) -> bool:
-                said = [dict(host.accepted) for host in everybody]
-                heard = {pair[:2] for one in said for pair in one.values()}
-                complete = all(one.keys() == host.members for one, host in zip(said, everybody, strict=True))
-                return complete and len(heard) == 1 and min(heard)[0] > above
-
-            self._wait(settled, "one leader of everybody")
+            self._wait(partial(_settled, (*self._hosts, leader), highest), "one leader of everybody")
             term, who, _ = leader.accepted[name_of(0)]
             if who == name_of(0):
                 return term
@@ -154,8 +150,6 @@ class Community:
 
     def _publish(self, epoch: Epoch) -> None:
         """What the coordinator would publish, retained, by a connection that comes and goes."""
-        import asyncio
-
         async def say() -> None:
             now_s = time.time()
             notice = EpochNotice(
@@ -175,6 +169,14 @@ class Community:
             if time.monotonic() > deadline_s:
                 raise RunError(f"failover bench: {what} did not come about within {SETTLED_WITHIN_S:.0f} s among {self._size} members")
             time.sleep(0.02)
+
+
+def _settled(hosts: Sequence[Listener], above: int) -> bool:
+    """Whether all members of these processes follow one leader, in a term above this one."""
+    said = [dict(host.accepted) for host in hosts]
+    heard = {pair[:2] for one in said for pair in one.values()}
+    complete = all(one.keys() == host.members for one, host in zip(said, hosts, strict=True))
+    return complete and len(heard) == 1 and min(heard)[0] > above
 
 
 @contextmanager

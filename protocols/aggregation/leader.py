@@ -35,7 +35,7 @@ from protocols.aggregation.messages import (
     verify_report,
     verify_reveal,
 )
-from protocols.aggregation.pads import PadGraph, pad, sign
+from protocols.aggregation.pads import PadGraph, pads_total, sign
 from protocols.aggregation.paillier import CiphertextRefused, Encryptor, check_ciphertexts, from_bytes, multiply, to_bytes
 
 
@@ -71,6 +71,11 @@ class LeaderRound:
     def reported(self) -> frozenset[str]:
         """Members whose reports were taken so far."""
         return frozenset(self._reports)
+
+    @property
+    def present(self) -> frozenset[str]:
+        """Members that will be in the sum if the collecting, or the step of the recovery, ends now: what decoys are drawn from."""
+        return self.reported if self.phase is Phase.COLLECTING else frozenset(self.survivors) - self.awaited
 
     @property
     def missing(self) -> frozenset[str]:
@@ -133,7 +138,7 @@ class LeaderRound:
     def advance(self, decoys: tuple[str, ...] = ()) -> Drops | None:
         """End a recovery step: whoever has not revealed is left out too. None where the aggregate can be made.
 
-        Further `decoys` are needed where somebody fell silent: the group is another one than at `close`. Without `awaited`, none are.
+        Further `decoys` are needed where somebody fell silent: the group is another one than at `close`. Otherwise they are not used.
         """
         if self.phase is not Phase.RECOVERING:
             raise RoundRefused(f"round {self.announce.round_name} is not recovering")
@@ -224,11 +229,7 @@ def orphaned_pads(
 
     `seeds[member][peer]` is what a member revealed; raises `KeyError` where a seed is not there.
     """
-    layout = group.layout
-    total = np.zeros(layout.slots, dtype=np.int64)
     left_out = [peer for peer in graph.roster if peer not in survivors]
-    for member in survivors:
-        for peer in left_out:
-            if graph.joined(member, peer):
-                total -= sign(member, peer) * pad(layout, seeds[member][peer]).astype(np.int64)
-    return packing.pack((total & layout.mask).astype(np.uint32), group.chunk)
+    orphans = ((member, peer) for member in survivors for peer in left_out if graph.joined(member, peer))
+    total = pads_total(group.layout, ((-sign(member, peer), seeds[member][peer]) for member, peer in orphans))
+    return packing.pack((total & group.layout.mask).astype(np.uint32), group.chunk)

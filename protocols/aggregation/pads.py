@@ -22,10 +22,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from protocols.aggregation.packing import Layout, Slots
+from protocols.aggregation.packing import Layout, Slots, Values
 
 EXPECTED_DEGREE: Final = 48
 SEED_BYTES: Final = 32
+_NONCE: Final = bytes(16)
+"""A seed is used for one pad, so its keystream needs no nonce of its own."""
 
 
 class PadKeys:
@@ -66,16 +68,26 @@ class PadKeys:
 
 def pad(layout: Layout, seed: bytes) -> Slots:
     """The pad that belongs to a seed: one number below 2^w for each slot."""
-    keystream = Cipher(ChaCha20(seed, bytes(16)), mode=None).encryptor().update(bytes(4 * layout.slots))
-    return np.frombuffer(keystream, dtype="<u4") & np.uint32(layout.mask)
+    return np.frombuffer(_keystream(layout, seed), dtype="<u4") & np.uint32(layout.mask)
 
 
 def add_pads(layout: Layout, slots: Slots, member: str, seeds: Iterable[tuple[str, bytes]]) -> Slots:
     """The member's slots with the pads towards each (peer, seed) added or, for the larger name of the pair, subtracted."""
-    total = slots.astype(np.int64)
-    for peer, seed in seeds:
-        total += sign(member, peer) * pad(layout, seed).astype(np.int64)
-    return (total & layout.mask).astype(np.uint32)
+    return ((slots + pads_total(layout, ((sign(member, peer), seed) for peer, seed in seeds))) & layout.mask).astype(np.uint32)
+
+
+def pads_total(layout: Layout, signed_seeds: Iterable[tuple[int, bytes]]) -> Values:
+    """The sum of the pads of these seeds with their signs, in one pass. Not reduced: fewer than 2^31 pads cannot overflow it."""
+    pairs = list(signed_seeds)
+    keystreams = b"".join(_keystream(layout, seed) for _, seed in pairs)
+    pads = np.frombuffer(keystreams, dtype="<u4").reshape(len(pairs), layout.slots) & np.uint32(layout.mask)
+    plus = np.array([factor > 0 for factor, _ in pairs], dtype=bool)
+    total: Values = pads[plus].sum(axis=0, dtype=np.int64) - pads[~plus].sum(axis=0, dtype=np.int64)
+    return total
+
+
+def _keystream(layout: Layout, seed: bytes) -> bytes:
+    return Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor().update(bytes(4 * layout.slots))
 
 
 def sign(member: str, peer: str) -> int:
