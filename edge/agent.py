@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge.config import EdgeConfig
+from edge.config import ApplianceConfig, EdgeConfig, VehicleConfig
 from edge.correspondence import Community, Correspondent, is_from_coordinator
 from edge.decide import Chosen, Decider, DecideSettings
 from edge.devices.driver import Device
@@ -25,7 +25,7 @@ from edge.field import Field
 from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
 from edge.made_plan import Made
 from edge.planning import PlanMaker
-from edge.policy import ChargerNeed
+from edge.policy import FlexibleNeed
 from edge.reporting import TelemetryMeans
 from edge.safety import Condition, SafetyMachine
 from edge.store import Store
@@ -375,6 +375,7 @@ def _contract(config: EdgeConfig) -> LimitSet:
 
 def _decide_settings(config: EdgeConfig) -> DecideSettings:
     control, schedule = config.control, config.schedule
+    flexible: tuple[VehicleConfig | ApplianceConfig, ...] = (*config.vehicles, *config.appliances)
     return DecideSettings(
         cycle_s=control.cycle_s,
         margin_w=control.margin_w,
@@ -382,8 +383,8 @@ def _decide_settings(config: EdgeConfig) -> DecideSettings:
         unattended_load_w=control.unattended_load_w,
         min_soc_frac=schedule.min_soc_frac,
         max_soc_frac=schedule.max_soc_frac,
-        chargers=tuple(ChargerNeed(name=vehicle.device, min_w=vehicle.min_w) for vehicle in config.vehicles),
-        most_charge_w={vehicle.device: vehicle.max_w for vehicle in config.vehicles},
+        flexible=tuple(FlexibleNeed(name=entry.device, min_w=entry.min_w) for entry in flexible),
+        most_draw_w={entry.device: entry.max_w for entry in flexible},
     )
 
 

@@ -137,6 +137,19 @@ class VehicleConfig(Section, frozen=True, kw_only=True):
     charge_efficiency_frac: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.9
 
 
+class ApplianceConfig(Section, frozen=True, kw_only=True):
+    """A shiftable load (priority 3) at the device `device` of kind load: a heating element, a pump. It shall get `energy_wh` each day
+    between `from_h` and `until_h` (local time; equal: any time), at any power from `min_w` to `max_w`, and is off otherwise. A device
+    of kind load that is not named here is curtailable (priority 2): free, until the envelope needs it to yield."""
+
+    device: Annotated[str, Meta(min_length=1, max_length=64)]
+    energy_wh: Annotated[float, Meta(gt=0.0, le=500e3)]
+    from_h: HourOfDay = 0.0
+    until_h: HourOfDay = 0.0
+    max_w: Annotated[float, Meta(ge=1.0, le=350e3)]
+    min_w: Annotated[float, Meta(ge=0.0, le=50e3)] = 0.0
+
+
 class EdgeConfig(Section, frozen=True, kw_only=True):
     """One household's controller; the sections mirror the package."""
 
@@ -144,6 +157,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     site: SiteSection
     devices: Annotated[tuple[DeviceConfig, ...], Meta(min_length=1, max_length=32)]
     vehicles: Annotated[tuple[VehicleConfig, ...], Meta(max_length=16)] = ()
+    appliances: Annotated[tuple[ApplianceConfig, ...], Meta(max_length=16)] = ()
     control: ControlSection = ControlSection()
     schedule: ScheduleSection = ScheduleSection()
     forecast: ForecastSection = ForecastSection()
@@ -250,10 +264,18 @@ def _bad_devices(config: EdgeConfig) -> str | None:
     meters = [device.name for device in config.devices if device.kind is DeviceKind.METER]
     if len(meters) != 1:
         return f"exactly one device of kind meter is needed at the connection point, got {len(meters)} - at $.devices"
-    chargers = {device.name for device in config.devices if device.kind is DeviceKind.EV_CHARGER}
-    for index, vehicle in enumerate(config.vehicles):
-        if vehicle.device not in chargers:
-            return f"device {vehicle.device!r} is not a configured ev_charger - at $.vehicles[{index}].device"
-        if vehicle.min_w > vehicle.max_w:
-            return f"min_w ({vehicle.min_w:g}) exceeds max_w ({vehicle.max_w:g}) - at $.vehicles[{index}].min_w"
+    return _bad_flexible(config, "vehicles", DeviceKind.EV_CHARGER) or _bad_flexible(config, "appliances", DeviceKind.LOAD)
+
+
+def _bad_flexible(config: EdgeConfig, section: Literal["vehicles", "appliances"], kind: DeviceKind) -> str | None:
+    known = {device.name for device in config.devices if device.kind is kind}
+    entries: tuple[VehicleConfig | ApplianceConfig, ...] = config.vehicles if section == "vehicles" else config.appliances
+    for index, entry in enumerate(entries):
+        where = f"at $.{section}[{index}]"
+        if entry.device not in known:
+            return f"device {entry.device!r} is not a configured {kind.value} - {where}.device"
+        if entry.device in [earlier.device for earlier in entries[:index]]:
+            return f"device {entry.device!r} is named twice - {where}.device"
+        if entry.min_w > entry.max_w:
+            return f"min_w ({entry.min_w:g}) exceeds max_w ({entry.max_w:g}) - {where}.min_w"
     return None

@@ -19,7 +19,7 @@ import msgspec
 
 from edge.guard import BatteryPort, Bounds, Decision, House, LoadPort, PvPort, enforce
 from edge.limits import Limit, LimitSet
-from edge.policy import ChargerNeed, PlanView, Wishes, wishes
+from edge.policy import FlexibleNeed, PlanView, Wishes, wishes
 from edge.values import DeviceKind, Setpoint
 from edge.watch import MOST_PLAUSIBLE_W, DeviceWatch
 
@@ -31,7 +31,8 @@ MISLED_W = 50.0
 
 
 class DecideSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What does not change from cycle to cycle. `most_charge_w` is what the vehicle of each charger can take."""
+    """What does not change from cycle to cycle. `flexible` names vehicles and shiftable loads (priority 3), `most_draw_w`
+    what each of them can take."""
 
     cycle_s: float
     margin_w: float
@@ -39,8 +40,8 @@ class DecideSettings(msgspec.Struct, frozen=True, kw_only=True):
     unattended_load_w: float
     min_soc_frac: float
     max_soc_frac: float
-    chargers: tuple[ChargerNeed, ...] = ()
-    most_charge_w: Mapping[str, float] = {}
+    flexible: tuple[FlexibleNeed, ...] = ()
+    most_draw_w: Mapping[str, float] = {}
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +62,9 @@ class Decider:
         self._meter = meter
         self._batteries = tuple(w for w in controlled if w.kind is DeviceKind.BATTERY)
         self._pvs = tuple(w for w in controlled if w.kind is DeviceKind.PV)
-        self._chargers = tuple(w for w in controlled if w.kind is DeviceKind.EV_CHARGER)
-        self._loads = tuple(w for w in controlled if w.kind is DeviceKind.LOAD)
+        shiftable = {need.name for need in settings.flexible}
+        self._chargers = tuple(w for w in controlled if w.kind is DeviceKind.EV_CHARGER or w.name in shiftable)
+        self._loads = tuple(w for w in controlled if w.kind is DeviceKind.LOAD and w.name not in shiftable)
         self._controlled = (*self._batteries, *self._pvs, *self._chargers, *self._loads)
         self._last_base_w = 0.0
 
@@ -98,7 +100,7 @@ class Decider:
         chargers = [w for w in self._chargers if w in counted]
         loads = [w for w in self._loads if w in counted]
         rest_w = self._last_base_w + sum(w.power_w for w in (*pvs, *chargers, *loads))
-        wished = wishes(plan, now_s, rest_w, self._settings.chargers)
+        wished = wishes(plan, now_s, rest_w, self._settings.flexible)
         house = House(
             base_low_w=low_w,
             base_high_w=high_w,
@@ -216,7 +218,7 @@ class Decider:
     def _load_port(self, watch: DeviceWatch, wished: Wishes) -> LoadPort:
         drawn_w = max(watch.power_w, 0.0)
         rated_w = drawn_w if watch.rated_w is None else watch.rated_w
-        rated_w = max(min(rated_w, self._settings.most_charge_w.get(watch.name, math.inf)), 0.0)
+        rated_w = max(min(rated_w, self._settings.most_draw_w.get(watch.name, math.inf)), 0.0)
         reading, told_w = watch.reading, None if watch.commanded is None else watch.commanded.limit_w
         if not watch.usable:
             rated_w = rated_w if told_w is None else min(told_w, rated_w)
@@ -225,7 +227,7 @@ class Decider:
             draw_w = 0.0
         else:
             draw_w = min(max(watch.own_draw_w, drawn_w), max(rated_w, drawn_w))
-        wish_w = wished.charger_limit_w.get(watch.name)
+        wish_w = wished.flexible_limit_w.get(watch.name)
         return LoadPort(rated_w=rated_w, draw_w=draw_w, sure_w=min(drawn_w, draw_w), wish_limit_w=wish_w)
 
     def _setpoints(

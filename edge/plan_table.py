@@ -19,7 +19,7 @@ from edge.values import DeviceKind, Reading
 from edge.watch import DeviceWatch
 from protocols.clock import ManualClock, SystemClock
 
-COLUMNS = ("time", "load_w", "pv_w", "battery_w", "vehicles_w", "net_import_w", "battery_wh", "buy_per_kwh", "sell_per_kwh")
+COLUMNS = ("time", "load_w", "pv_w", "battery_w", "flexible_w", "net_import_w", "battery_wh", "buy_per_kwh", "sell_per_kwh")
 
 
 class PlanTable(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from edge.config import EdgeConfig, VehicleConfig
+from edge.curtailable import CurtailableShare
 from edge.history import History
 from edge.limits import LimitSet
 from edge.made_plan import Made
 from edge.policy import PlanView
-from edge.sessions import Session
+from edge.sessions import ApplianceNeed, ApplianceWindow, Session
 from edge.tariff import PriceSource, WindowTariff, next_local_time_s
 from edge.values import DeviceKind, Reading
 from edge.watch import DeviceWatch
@@ -53,6 +54,7 @@ class PlanJob(msgspec.Struct, frozen=True, kw_only=True):
     now_s: float
     readings: tuple[Reading, ...]
     sessions: tuple[tuple[VehicleConfig, bool, float], ...]
+    appliances: tuple[ApplianceNeed, ...]
     samples: tuple[list[float], list[float], list[float], list[float]]
     given: tuple[Sequence[float], Sequence[float]] | None = None
 
@@ -62,7 +64,7 @@ class PlanJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanMaker:
-    """Forecasters, planner and vehicle sessions of one household."""
+    """Forecasters, planner, vehicle sessions and appliance windows of one household."""
 
     def __init__(
         self, config: EdgeConfig, *, clock: Clock, prices: PriceSource | None = None, history: History | None = None
@@ -78,14 +80,18 @@ class PlanMaker:
         self._prices: PriceSource = WindowTariff(config.site) if prices is None else prices
         self._zone = zoneinfo.ZoneInfo(config.site.timezone)
         self._sessions = {vehicle.device: Session(vehicle) for vehicle in config.vehicles}
+        self._appliances = {entry.device: ApplianceWindow(entry, self._zone) for entry in config.appliances}
+        self._share = CurtailableShare()
         self._window_s = -math.inf
         self._load_sum_w = self._pv_sum_w = 0.0
         self._load_count = self._pv_count = 0
+        self._curtailable_sum_w = 0.0
+        self._curtailed = False
         self._planner: Planner | None = None
         self._household: Household | None = None
 
     def observe(self, now_s: float, watches: Sequence[DeviceWatch], base_w: float | None) -> None:
-        """Count one cycle: uncontrolled load, what the sun gave where it was not curtailed, and the vehicles' sessions."""
+        """Count one cycle: load, what the sun gave where it was not curtailed, and what vehicles and appliances got."""
         load_w = base_w
         pv_w: float | None = 0.0
         for watch in watches:
@@ -95,8 +101,12 @@ class PlanMaker:
                     pv_w = None if reading is None or _curtailed(watch) else pv_w - reading.power_w
             elif reading is None:
                 continue
+            elif kind is DeviceKind.LOAD and watch.name in self._appliances:
+                self._appliances[watch.name].observe(now_s, reading, watch)
             elif kind is DeviceKind.LOAD and load_w is not None:
                 load_w += reading.power_w
+                self._curtailable_sum_w += reading.power_w
+                self._curtailed = self._curtailed or _held_back(watch)
             elif kind is DeviceKind.EV_CHARGER:
                 session = self._sessions.get(watch.name)
                 if session is not None:
@@ -129,6 +139,7 @@ class PlanMaker:
             now_s=now_s,
             readings=tuple(watch.last_reading for watch in watches if watch.last_reading is not None),
             sessions=tuple(session.need() for session in self._sessions.values()),
+            appliances=tuple(window.need(now_s) for window in self._appliances.values()),
             samples=(buy, sell, import_w, export_w),
         )
 
@@ -212,13 +223,16 @@ class PlanMaker:
             self.pv_forecaster.observe(middle_s, pv_w)
         if self._history is not None:
             self._history.add(middle_s, load_w, pv_w)
+        if self._load_count > 0 and not self._curtailed:
+            self._share.observe(middle_s, load_w, self._curtailable_sum_w / self._load_count)
         self._window_s = now_s
-        self._load_sum_w = self._pv_sum_w = 0.0
+        self._load_sum_w = self._pv_sum_w = self._curtailable_sum_w = 0.0
         self._load_count = self._pv_count = 0
+        self._curtailed = False
 
     def _planner_for(self, job: PlanJob, pv_rated_w: float) -> tuple[Planner, Household]:
         """The planner of the household as it is rated now; made anew when a rating changes."""
-        from edge.schedule.model import Battery, Household, Vehicle
+        from edge.schedule.model import Appliance, Battery, Household, Vehicle
         from edge.schedule.planner import Planner
 
         config = self._config.schedule
@@ -244,7 +258,8 @@ class PlanMaker:
             )
             for vehicle, _, _ in job.sessions
         )
-        household = Household(pv_rated_w=pv_rated_w, batteries=batteries, vehicles=vehicles)
+        appliances = tuple(Appliance(name=need.appliance.device, max_w=need.appliance.max_w) for need in job.appliances)
+        household = Household(pv_rated_w=pv_rated_w, batteries=batteries, vehicles=vehicles, appliances=appliances)
         if self._planner is None or household != self._household:
             self._planner = Planner(household, monotonic_s=self._clock.monotonic_s, deadline_s=config.deadline_s)
             self._household = household
@@ -254,18 +269,21 @@ class PlanMaker:
     def _inputs(self, job: PlanJob, load_w: npt.NDArray[np.float64], pv_w: npt.NDArray[np.float64]) -> ScheduleInputs:
         import numpy as np
 
-        from edge.schedule.model import BatteryState, ScheduleInputs, VehicleState
+        from edge.schedule.model import ApplianceState, BatteryState, ScheduleInputs, VehicleState
 
         config = self._config.schedule
         steps = len(load_w)
         samples = [np.asarray(column).reshape(steps, -1) for column in job.samples]
         buy, sell = samples[0].mean(axis=1), samples[1].mean(axis=1)
+        load_w = np.maximum(load_w, 0.0)
+        middles_s = job.now_s + config.step_s * (np.arange(steps) + 0.5)
+        p2_load_w = load_w * np.array([self._share.at(time_s) for time_s in middles_s.tolist()])
         end_value = min(0.5 * float(buy.mean() + sell.mean()), 0.95 * float(buy.min()))
         return ScheduleInputs(
             start_s=job.now_s,
             step_s=config.step_s,
-            p1_load_w=np.maximum(load_w, 0.0),
-            p2_load_w=np.zeros(steps),
+            p1_load_w=load_w - p2_load_w,
+            p2_load_w=p2_load_w,
             pv_w=np.minimum(pv_w, 0.0),
             import_limit_w=samples[2].min(axis=1),
             export_limit_w=samples[3].min(axis=1),
@@ -283,6 +301,10 @@ class PlanMaker:
                     departures=(self._departure(job.now_s, vehicle),) if connected else (),
                 )
                 for vehicle, connected, remaining_wh in job.sessions
+            ),
+            appliances=tuple(
+                ApplianceState(remaining_wh=need.remaining_wh, earliest_s=need.earliest_s, deadline_s=need.deadline_s)
+                for need in job.appliances
             ),
         )
 
@@ -314,7 +336,7 @@ def _view(solved: SolvedPlan, household: Household, inputs: ScheduleInputs) -> P
         step_s=schedule.step_s,
         net_import_w=schedule.net_import_w.tolist(),
         battery_w=battery_w,
-        charge_w={vehicle.name: schedule.flexible_w[row].tolist() for row, vehicle in enumerate(household.vehicles)},
+        draw_w={name: schedule.flexible_w[row].tolist() for row, name in enumerate(household.flexible_names)},
         pv_limit_w=limits,
     )
 
@@ -328,6 +350,14 @@ def _first(value_w: float | None, otherwise_w: float | None) -> float:
     if value_w is not None:
         return value_w
     return 0.0 if otherwise_w is None else otherwise_w
+
+
+def _held_back(watch: DeviceWatch) -> bool:
+    """Whether a load draws what its limit leaves it, so that it might draw more."""
+    reading, told_w = watch.reading, None if watch.commanded is None else watch.commanded.limit_w
+    if reading is None or told_w is None or (watch.rated_w is not None and told_w >= watch.rated_w):
+        return False
+    return reading.power_w >= told_w - max(0.05 * told_w, 20.0)
 
 
 def _curtailed(watch: DeviceWatch) -> bool:

@@ -18,15 +18,15 @@ TRACKED_W = 50.0
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a schedule that the control cycle needs, as plain numbers: means over intervals of `step_s` from `start_s`.
 
-    `battery_w` is the sum of all batteries; `charge_w` has one row for each vehicle charger by name; `pv_limit_w` is the generation
-    that the plan allows where it gives generation away on purpose, else None.
+    `battery_w` is the sum of all batteries; `draw_w` has one row for each vehicle charger and shiftable load by name; `pv_limit_w` is
+    the generation that the plan allows where it gives generation away on purpose, else None.
     """
 
     start_s: float
     step_s: float
     net_import_w: Sequence[float]
     battery_w: Sequence[float]
-    charge_w: Mapping[str, Sequence[float]]
+    draw_w: Mapping[str, Sequence[float]]
     pv_limit_w: Sequence[float | None]
 
     def index(self, now_s: float) -> int | None:
@@ -35,36 +35,36 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
         return index if 0 <= index < len(self.net_import_w) else None
 
 
-class ChargerNeed(msgspec.Struct, frozen=True, kw_only=True):
-    """What the policy must know of a charger: below `min_w` it switches off."""
+class FlexibleNeed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy must know of a charger or shiftable load: below `min_w` it switches off."""
 
     name: str
     min_w: float
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """Wishes to the guard: all batteries together, all PV together, and a limit for each charger by name (absent: no limit)."""
+    """Wishes to the guard: all batteries together, all PV together, and a limit for each priority 3 load by name (absent: no limit)."""
 
     battery_w: float
     pv_limit_w: float | None = None
-    charger_limit_w: Mapping[str, float] = {}
+    flexible_limit_w: Mapping[str, float] = {}
 
 
-def wishes(plan: PlanView | None, now_s: float, rest_w: float, chargers: Sequence[ChargerNeed]) -> Wishes:
+def wishes(plan: PlanView | None, now_s: float, rest_w: float, needs: Sequence[FlexibleNeed]) -> Wishes:
     """`rest_w` is the net import as it would be with all batteries idle: load, vehicles and PV as measured."""
     index = None if plan is None else plan.index(now_s)
     if plan is None or index is None:
         return Wishes(battery_w=-rest_w)
     planned_w = plan.battery_w[index]
     limits: dict[str, float] = {}
-    for charger in chargers:
-        row = plan.charge_w.get(charger.name)
+    for need in needs:
+        row = plan.draw_w.get(need.name)
         if row is not None:
-            limits[charger.name] = _pulsed(row[index], charger.min_w, now_s, plan.start_s, plan.step_s)
+            limits[need.name] = _pulsed(row[index], need.min_w, now_s, plan.start_s, plan.step_s)
     return Wishes(
         battery_w=_battery_wish_w(planned_w, plan.net_import_w[index], rest_w),
         pv_limit_w=plan.pv_limit_w[index],
-        charger_limit_w=limits,
+        flexible_limit_w=limits,
     )
 
 
@@ -79,7 +79,7 @@ def _battery_wish_w(planned_w: float, planned_net_w: float, rest_w: float) -> fl
 
 
 def _pulsed(planned_w: float, min_w: float, now_s: float, start_s: float, step_s: float) -> float:
-    """A power below what the charger can do becomes that power for a part of the interval, so that the energy is the planned one."""
+    """A power below what the device can do becomes that power for a part of the interval, so that the energy is the planned one."""
     if planned_w <= 0.0 or planned_w >= min_w:
         return max(planned_w, 0.0)
     elapsed_frac = ((now_s - start_s) % step_s) / step_s

@@ -241,7 +241,7 @@ async def test_a_plan_full_of_nan_harms_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.pv.available_w = 6000.0
     world.agent._plan = PlanView(
-        start_s=START_S, step_s=900.0, net_import_w=[nan], battery_w=[nan], charge_w={"car": [nan]}, pv_limit_w=[nan]
+        start_s=START_S, step_s=900.0, net_import_w=[nan], battery_w=[nan], draw_w={"car": [nan]}, pv_limit_w=[nan]
     )
     await world.agent.start()
     world.send(control("a", 0.0, 3600.0, export_w=1000.0, import_w=5000.0))

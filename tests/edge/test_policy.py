@@ -2,14 +2,14 @@
 
 import pytest
 
-from edge.policy import ChargerNeed, PlanView, wishes
+from edge.policy import FlexibleNeed, PlanView, wishes
 
 START_S = 1000.0
 
 
 def plan(net_w: float, battery_w: float, charge_w: float = 0.0) -> PlanView:
     return PlanView(
-        start_s=START_S, step_s=900.0, net_import_w=[net_w], battery_w=[battery_w], charge_w={"car": [charge_w]}, pv_limit_w=[None]
+        start_s=START_S, step_s=900.0, net_import_w=[net_w], battery_w=[battery_w], draw_w={"car": [charge_w]}, pv_limit_w=[None]
     )
 
 
@@ -38,7 +38,7 @@ def test_the_battery_serves_what_is_there_and_holds_only_what_was_meant(
 
 def test_a_charging_power_below_the_minimum_becomes_a_part_of_the_interval_at_the_minimum() -> None:
     view = plan(0.0, 0.0, charge_w=690.0)
-    chargers = (ChargerNeed(name="car", min_w=1380.0),)
-    allowed = [wishes(view, START_S + second, 0.0, chargers).charger_limit_w["car"] for second in range(900)]
+    chargers = (FlexibleNeed(name="car", min_w=1380.0),)
+    allowed = [wishes(view, START_S + second, 0.0, chargers).flexible_limit_w["car"] for second in range(900)]
     assert sum(allowed) / 900.0 == pytest.approx(690.0, abs=2.0)
     assert set(allowed) == {0.0, 1380.0}

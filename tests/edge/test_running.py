@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.config import VehicleConfig
+from edge.config import ApplianceConfig, PriceWindow, VehicleConfig
 from edge.limits import NO_LIMITS
 from edge.reporting import TelemetryMeans
 from edge.runner import run_agent
@@ -17,7 +17,7 @@ from edge.values import DeviceKind, Reading
 from protocols.clock import SystemClock
 from protocols.messages import Plan, SafetyState, Telemetry
 from protocols.signing import Verifier
-from tests.edge.world import COMMUNITY, NODE, NODE_KEY, START_S, World, make_config
+from tests.edge.world import COMMUNITY, NODE, NODE_KEY, START_S, FakeDevice, World, make_config
 
 
 def with_vehicle(folder: Path, *, cycle_s: float = 10.0) -> World:
@@ -48,6 +48,56 @@ async def test_a_planned_night_leaves_the_vehicle_ready_and_the_envelope_whole(t
     assert world.car.import_wh * 0.9 >= 11_900.0
     assert world.worst_outside_s <= 30.0
     assert plans >= hours_until_ready * 11
+
+
+async def test_a_tank_is_heated_when_it_is_cheapest_inside_its_window(tmp_path: Path) -> None:
+    """Cheap from 02:00 to 04:00, the window is open until 06:00: the tank waits, is full in time, and draws nothing outside."""
+    config = make_config(tmp_path, schedule=True, cycle_s=30.0)
+    site = msgspec.structs.replace(
+        config.site,
+        buy=tuple(PriceWindow(from_h=h, price_per_kwh=p) for h, p in ((0.0, 0.3), (2.0, 0.1), (4.0, 0.3))),
+    )
+    tank = ApplianceConfig(device="tank", energy_wh=4000.0, from_h=23.0, until_h=6.0, max_w=3000.0)
+    world = World(tmp_path, config=msgspec.structs.replace(config, site=site, appliances=(tank,)))
+    heater = FakeDevice("tank", DeviceKind.LOAD, rated_w=3000.0)
+    world.controlled = [world.pv, heater]
+    world.agent = world.make_agent()
+    world.send_default(1500.0, 8000.0)
+    await world.agent.start()
+    begin_s = START_S - START_S % 86400.0 + 86400.0
+    drawn_wh = {"cheap": 0.0, "dear": 0.0, "outside": 0.0}
+    while world.clock.now_s() < begin_s + 12.0 * 3600.0:
+        hour = (world.clock.now_s() - begin_s) / 3600.0
+        heater.available_w = 3000.0 if sum(drawn_wh.values()) < 4000.0 else 0.0
+        await world.agent.step()
+        before_wh = heater.import_wh
+        world.live(30.0, 30.0)
+        when = "cheap" if 2.0 <= hour < 4.0 else "dear" if -1.0 <= hour < 6.0 else "outside"
+        drawn_wh[when] += heater.import_wh - before_wh
+    assert drawn_wh["cheap"] == pytest.approx(4000.0, abs=150.0)
+    assert drawn_wh["dear"] + drawn_wh["outside"] < 150.0
+
+
+async def test_curtailable_load_gives_way_in_the_plan_and_in_the_cycle_before_the_import_limit_breaks(tmp_path: Path) -> None:
+    """1 kW essential, 2 kW curtailable, no battery: under 2.2 kW the plan sheds what is too much and the guard does it."""
+    config = make_config(tmp_path, schedule=True)
+    world = World(tmp_path, config=msgspec.structs.replace(config, site=msgspec.structs.replace(config.site, contract_import_w=8000.0)))
+    circuits = FakeDevice("p2", DeviceKind.LOAD, rated_w=3000.0)
+    circuits.available_w = 2000.0
+    world.controlled = [circuits]
+    world.load_w = 1000.0
+    world.agent = world.make_agent()
+    await world.agent.start()
+    await world.run(1800.0)
+    assert circuits.power_w == 2000.0
+    world.send_default(1500.0, 2200.0)
+    await world.run(900.0)
+    made = world.agent._plans.prepare(world.clock.now_s(), world.agent._all_watches, world.agent._planned_limits).run()
+    assert made is not None
+    assert made.inputs.p2_load_w[0] / (made.inputs.p1_load_w[0] + made.inputs.p2_load_w[0]) == pytest.approx(2.0 / 3.0, abs=0.02)
+    assert made.solved.schedule.import_breach_w.max() < 1.0
+    assert circuits.power_w == pytest.approx(1200.0 - config.control.margin_w, abs=5.0)
+    assert world.meter.power_w <= 2200.0
 
 
 async def test_telemetry_and_plan_decode_and_add_up(tmp_path: Path) -> None:

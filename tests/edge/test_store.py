@@ -20,7 +20,7 @@ def a_state(number: int = 1) -> EdgeState:
         sender="coordinator", time_s=START_S, sequence=number, node=NODE, mrid="d", export_limit_w=float(number)
     )
     pending = [PendingControl(control=control(f"c{i}", 300.0 * i, 300.0, export_w=1000.0), start_shift_s=3.0) for i in range(3)]
-    plan = PlanView(start_s=START_S, step_s=900.0, net_import_w=[1.0], battery_w=[0.0], charge_w={"car": [7.0]}, pv_limit_w=[None])
+    plan = PlanView(start_s=START_S, step_s=900.0, net_import_w=[1.0], battery_w=[0.0], draw_w={"car": [7.0]}, pv_limit_w=[None])
     return EdgeState(node=NODE, control=ControlState(default=default, pending=pending, term=2), sequence=number, plan=plan)
 
 
