@@ -64,11 +64,34 @@ def _edge(mosquitto: Path | None) -> list[Row]:
     return edge_rows(mosquitto)
 
 
+def _secrecy(mosquitto: Path | None) -> list[Row]:
+    from hil.bench_leadership import secrecy_rows
+
+    del mosquitto
+    return secrecy_rows()
+
+
+def _elections(mosquitto: Path | None) -> list[Row]:
+    from hil.bench_leadership import election_rows
+
+    del mosquitto
+    return election_rows()
+
+
+def _failover(mosquitto: Path | None) -> list[Row]:
+    from hil.bench_failover import failover_rows
+
+    return failover_rows(mosquitto)
+
+
 GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("the guard over random houses", ("guard_avoidable_breach", "guard_time"), _guard),
     ("the schedule against other solvers", ("schedule",), _schedule),
     ("lockstep against bare Modbus, and virtual time", ("lockstep_overhead", "lockstep_household_cycle", "sim_speed"), _lockstep),
     ("a deployed edge: start, and a day of cycles", ("edge_memory_after_a_day", "edge_start_to_first_setpoint"), _edge),
+    ("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), _secrecy),
+    ("elections under faults", ("election_runs_violations",), _elections),
+    ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),
 )
 """What is measured in words, the names of the rows, and the measurement. `schedule` stands for all rows of `hil.bench_schedule`."""
 

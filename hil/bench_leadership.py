@@ -1,4 +1,4 @@
-"""Rows of the bench: what secrecy costs a household, its leader and the operator, and how leaders are elected and replaced.
+"""Rows of the bench: what secrecy costs a household, its leader and the operator, and how safe elections are under faults.
 
 Everything that is compared is measured in one interleaved run of process CPU time with 3200-bit keys: in each pass one raw modular
 exponentiation of GMP (r^n mod n^2, the cost of one textbook ciphertext: the unit `powm`), a naive ciphertext of `phe`, and each of our
@@ -15,7 +15,6 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import gmpy2
@@ -23,7 +22,6 @@ import numpy as np
 import phe
 from msgspec import Struct, field, structs
 
-from hil.bench_failover import failover_rows
 from hil.errors import RunError
 from hil.simulation import election
 from hil.simulation.community import OperatorKeys, group, member_keys, operator_keys
@@ -48,9 +46,6 @@ PASSES: Final = 9
 NAIVE_VALUES: Final = 2
 ELECTIONS: Final = 400
 COMMUNITY: Final = "bench"
-ROWS: Final = (
-    "report_96", "report_288", "leader_per_report", "operator_per_community", "election_runs", "failover",
-)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -147,20 +142,6 @@ class World:
         made = measured.time("comb", lambda: self.randomisers(self.seeds()))
         reported: tuple[bytes, Any] = measured.time("rest", lambda: member.report(announce, vector, made))
         return reported[0]
-
-
-def leadership_rows(
-    mosquitto: Path | None = None, *, quick: bool = False, only: Callable[[str], bool] = lambda name: True
-) -> list[Row]:
-    """All rows whose name `only` lets through. `quick` takes fewer passes and a community of 50 only, for tests."""
-    rows: list[Row] = []
-    if any(only(name) for name in ROWS[:4]):
-        rows += secrecy_rows(passes=3 if quick else PASSES, members=40 if quick else MEMBERS)
-    if only("election_runs"):
-        rows.append(election_row(40 if quick else ELECTIONS))
-    if only("failover"):
-        rows += failover_rows(mosquitto, trials=1, sizes=(50,)) if quick else failover_rows(mosquitto)
-    return rows
 
 
 def secrecy_rows(*, passes: int = PASSES, members: int = MEMBERS, bits: int = BITS) -> list[Row]:
@@ -276,7 +257,7 @@ def _varint(number: int) -> int:
     return 1 if number < 128 else 2 if number < 16384 else 3
 
 
-def election_row(runs: int) -> Row:
+def election_rows(runs: int = ELECTIONS) -> list[Row]:
     """Terms with two leaders in seeded runs; `commonwatt-hil sweep election --seeds 0:10000` is the whole count."""
     broken, terms, checks = 0, 0, 0
     for seed in range(runs):
@@ -285,7 +266,7 @@ def election_row(runs: int) -> Row:
         terms += outcome.terms
         checks += sum(outcome.checks.values())
     note = f"{runs} seeded runs of 3 to 7 members, {terms:,} terms, {checks:,} checks; all: sweep election --seeds 0:10000"
-    return _row("election_runs_violations", broken, "violations", "<= 0", note)
+    return [_row("election_runs_violations", broken, "violations", "<= 0", note)]
 
 
 def _row(name: str, value: float, unit: str, target: str | None, note: str) -> Row:
