@@ -174,12 +174,6 @@ class Forecaster:
             self.weights, self._fit = self._fit.weights, None
         return self._fit is not None
 
-    def resume(self, first_slot: int | None, open_slot: int | None, weights: Floats | None, fitted_day: int | None) -> None:
-        """Take up saved knowledge: the caller (`edge.forecast.state`) fills history and scores, here is what follows from them."""
-        self.history.first_slot, self.history.open_slot = first_slot, open_slot
-        self.weights, self.fitted_day, self._matrix, self._fit = weights, fitted_day, None, None
-        self.seasonal.touch_all()
-
     def _close(self, slot: int) -> None:
         column = slot % self.history.per_day
         value = float(self.history.values[slot // self.history.per_day % self.history.days, column])
