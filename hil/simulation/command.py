@@ -119,9 +119,10 @@ def mutants_command(options: argparse.Namespace) -> int:
     """`mutants`: 1 where a planted bug survives."""
     if options.seeds < 1:
         raise ScenarioError(f"--seeds must be at least 1, got {options.seeds}")
-    catches = catch_all(options.only or (), options.seeds, jobs=_jobs(options.jobs), say=sys.stderr.write)
-    if not catches:
-        raise ScenarioError(f"no planted bug has {' or '.join(options.only)} in its name")
+    names = options.only or ()
+    if not list(_mutants(names)):
+        raise ScenarioError(f"no planted bug has {' or '.join(names)} in its name")
+    catches = catch_all(names, options.seeds, jobs=_jobs(options.jobs), say=sys.stderr.write)
     survivors = [catch.name for catch in catches if catch.seed is None]
     if options.json:
         rows = [{field: getattr(catch, field) for field in Catch.__struct_fields__} for catch in catches]
