@@ -14,6 +14,11 @@ from edge.probe import add_probe_parser
 
 DESCRIPTION = "The controller of one household: it keeps the connection point inside its envelope."
 
+KEYS_EPILOG = (
+    "The household's key is made once, with: openssl genpkey -algorithm ed25519 -out home.key && chmod 600 home.key; the coordinator gets "
+    "its public part: openssl pkey -in home.key -pubout -out home.pub."
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand."""
@@ -21,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     level = getattr(logging, args.log_level.upper())
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # What fails on a fieldbus is told in the edge's own words, once.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     try:
         status: int = args.run(args)
     except ConfigurationError as error:
@@ -38,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="what to log on stderr (default info)"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    run = commands.add_parser("run", help="control the household", description="Control the household until SIGTERM or SIGINT.")
+    run = commands.add_parser(
+        "run", help="control the household", description="Control the household until SIGTERM or SIGINT.", epilog=KEYS_EPILOG
+    )
     _add_config(run)
     run.add_argument("--cycles", type=_positive, metavar="N", help="stop after N control cycles")
     run.set_defaults(run=_run)

@@ -6,9 +6,10 @@ Every number is bounded on both sides, relations between numbers are checked, an
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -181,14 +182,23 @@ def decode_config(text: bytes, where: str) -> EdgeConfig:
     try:
         config = msgspec.toml.decode(text, type=EdgeConfig)
     except msgspec.ValidationError as error:
-        message = str(error)
-        raise ConfigurationError(f"{where}: {message if ' - at ' in message else message + ' - at $'}") from error
+        raise ConfigurationError(f"{where}: {_in_one_line(str(error), text)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{where}: not TOML: {error} - at $") from error
     problem = check_config(config)
     if problem is not None:
         raise ConfigurationError(f"{where}: {problem}")
     return config
+
+
+def _in_one_line(message: str, text: bytes) -> str:
+    """What msgspec says, with the value that was found where the path leads to one."""
+    what, _, path = message.replace("`", "").partition(" - at ")
+    value: Any = msgspec.toml.decode(text)
+    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        value = value.get(key) if isinstance(value, dict) else value[int(index)] if isinstance(value, list) and index else None
+    found = f", got {value!r}" if isinstance(value, str | int | float) and "got" not in what and repr(value) not in what else ""
+    return f"{what}{found} - at {path if path else '$'}"
 
 
 def check_config(config: EdgeConfig) -> str | None:

@@ -22,6 +22,11 @@ KEPT_SLOTS = 70 * 96
 SAVE_EVERY_SLOTS = 4
 
 
+def history_path(state_path: Path) -> Path:
+    """The file beside the durable state at `state_path`."""
+    return state_path.with_suffix(".history")
+
+
 class History:
     """`load_w` and `pv_w` are means over `step_s` from `start_s` on; what was not measured is not a number."""
 

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import zoneinfo
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,8 @@ class PlanTable(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...]
     rows: tuple[tuple[str | float, ...], ...]
     adjustments: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What the configuration does not say, so that the plan is made without it."""
 
 
 def make_table(config: EdgeConfig, *, start_s: float, soc_frac: float, forecasts: Path | None) -> PlanTable:
@@ -49,7 +52,7 @@ def make_table(config: EdgeConfig, *, start_s: float, soc_frac: float, forecasts
     made = job.run()
     if made is None:
         raise ConfigurationError(f"no plan: {maker.refusal}")
-    return _table(made, zoneinfo.ZoneInfo(site.timezone))
+    return _table(made, zoneinfo.ZoneInfo(site.timezone), tuple(_unplanned(config)))
 
 
 def read_forecasts(path: Path, steps: int) -> tuple[list[float], list[float]]:
@@ -75,18 +78,47 @@ def read_forecasts(path: Path, steps: int) -> tuple[list[float], list[float]]:
 
 
 def render_text(table: PlanTable) -> str:
-    """Columns for a terminal."""
-    lines = ["  ".join(f"{name:>12}" for name in table.columns)]
+    """Columns for a terminal: whole watts, prices with four digits; then what it amounts to."""
+    lines = ["  ".join(f"{name:>{max(len(name), 7)}}" for name in table.columns)]
     for row in table.rows:
-        lines.append("  ".join(f"{cell:>12}" if isinstance(cell, str) else f"{cell:>12.3f}"[:12].rstrip().rjust(12) for cell in row))
-    lines.append(f"made by: {table.made_by}")
+        lines.append("  ".join(_shown(cell, name) for name, cell in zip(table.columns, row, strict=True)))
+    lines.append(f"made by: {table.made_by}; {_summed(table)}")
     lines += [f"moved: {adjustment}" for adjustment in table.adjustments]
+    lines += [f"note: {note}" for note in table.notes]
     return "\n".join(lines)
+
+
+def _shown(cell: str | float, name: str) -> str:
+    width = max(len(name), 7)
+    if isinstance(cell, str):
+        return f"{cell:>{width}}"
+    return f"{cell:>{width}.4f}" if name.endswith("_per_kwh") else f"{round(cell) + 0:>{width}d}"
+
+
+def _summed(table: PlanTable) -> str:
+    """Energies over the horizon and what they cost."""
+    net, buy, sell = (table.columns.index(name) for name in ("net_import_w", "buy_per_kwh", "sell_per_kwh"))
+    bought = sold = cost = 0.0
+    for row in table.rows:
+        kwh = float(row[net]) * table.step_s / 3.6e6
+        bought += max(kwh, 0.0)
+        sold += max(-kwh, 0.0)
+        cost += kwh * float(row[buy] if kwh > 0.0 else row[sell])
+    return f"buys {bought:.1f} kWh, sells {sold:.1f} kWh, costs {cost:.2f}"
 
 
 def default_start_s() -> float:
     """The present quarter of an hour."""
     return SystemClock().now_s() // 900.0 * 900.0
+
+
+def _unplanned(config: EdgeConfig) -> Iterator[str]:
+    """Devices that a running edge asks for their ratings; here only the configuration is asked."""
+    for device in config.devices:
+        if device.kind is DeviceKind.PV and device.rated_w is None:
+            yield f"{device.name}: planned without it, rated_w is not configured"
+        elif device.kind is DeviceKind.BATTERY and device.capacity_wh is None:
+            yield f"{device.name}: planned without it, capacity_wh is not configured"
 
 
 def _watches(config: EdgeConfig, now_s: float, soc_frac: float) -> list[DeviceWatch]:
@@ -108,7 +140,7 @@ def _watches(config: EdgeConfig, now_s: float, soc_frac: float) -> list[DeviceWa
     return watches
 
 
-def _table(made: Made, zone: dt.tzinfo) -> PlanTable:
+def _table(made: Made, zone: dt.tzinfo, notes: tuple[str, ...]) -> PlanTable:
     schedule, inputs = made.solved.schedule, made.inputs
     rows = []
     for index in range(schedule.steps):
@@ -131,5 +163,6 @@ def _table(made: Made, zone: dt.tzinfo) -> PlanTable:
         step_s=schedule.step_s,
         columns=COLUMNS,
         rows=tuple(rows),
-        adjustments=tuple(str(adjustment) for adjustment in made.solved.adjustments),
+        adjustments=tuple(f"{adjustment.reason.value}: {adjustment.detail}" for adjustment in made.solved.adjustments),
+        notes=notes,
     )

@@ -21,7 +21,7 @@ from edge.config import EdgeConfig
 from edge.correspondence import status_message
 from edge.devices.registry import ModbusSessions, open_device
 from edge.errors import ConfigurationError
-from edge.history import History
+from edge.history import History, history_path
 from edge.planning import PlanMaker
 from edge.store import Store
 from protocols.bus import BusMessage
@@ -55,7 +55,7 @@ def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock, part: Communi
     controls = control_topic(identity.community, identity.node, "+")
     bus = MqttBus(config.broker, client_id=identity.node, will=will, kept_until_handled=controls)
     store = Store(folder / config.store.path, node=identity.node, fsync=config.store.fsync)
-    history = History((folder / config.store.path).with_suffix(".history"))
+    history = History(history_path(folder / config.store.path))
     return EdgeAgent(
         config,
         bus=bus,

@@ -78,11 +78,14 @@ def test_a_good_configuration_decodes_into_sections(good: str) -> None:
     assert [device.name for device in config.devices] == ["meter", "pv", "battery", "charger"]
 
 
+APPLIANCE = '[[appliances]]\ndevice = "pv"\nenergy_wh = 5000\nmax_w = 3000\n\n'
+
+
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
         ('node = "home-01"', 'node = "home 01"', "$.identity.node"),
-        ("import_rating_w = 14000.0", "import_rating_w = -1.0", "$.site.import_rating_w"),
+        ("import_rating_w = 14000.0", "import_rating_w = -1.0", ">= 0.0, got -1.0 - at $.site.import_rating_w"),
         ("import_rating_w = 14000.0", "import_rating_w = 1e300", "$.site.import_rating_w"),
         ("import_rating_w = 14000.0", "import_rating_w = nan", "$.site.import_rating_w"),
         ("import_rating_w = 14000.0", "imprt_rating_w = 14000.0", "imprt_rating_w"),
@@ -95,6 +98,7 @@ def test_a_good_configuration_decodes_into_sections(good: str) -> None:
         ('name = "pv"', 'name = "meter"', "device name 'meter' is used twice - at $.devices[1].name"),
         ('kind = "pv"', 'kind = "meter"', "exactly one device of kind meter is needed at the connection point, got 2"),
         ('kind = "pv"', 'kind = "windmill"', "windmill"),
+        ("[[vehicles]]", APPLIANCE + "[[vehicles]]", "device 'pv' is not a configured load - at $.appliances[0].device"),
         ('host = "192.0.2.1"', "", "exactly one of host and serial_port must be given - at $.devices[0]"),
         ("[identity]", "[identity", "not TOML"),
     ],
