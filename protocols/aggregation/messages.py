@@ -236,7 +236,7 @@ def _open(sealed: bytes, kind: type[Report] | type[Reveal], round_name: str, key
         raise SealRefused(f"not a {kind.__name__.lower()} sealed to this leader for round {round_name}") from error
     try:
         content = msgspec.msgpack.decode(plaintext, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SealRefused(f"sealed {kind.__name__.lower()}: {error}") from error
     if content.round_name != round_name:
         raise SealRefused(f"sealed {kind.__name__.lower()} names round {content.round_name}, not {round_name}")
