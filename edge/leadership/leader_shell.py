@@ -220,12 +220,10 @@ class LeaderShell:
         """End collecting, or a step of the recovery."""
         round_ = running.round
         try:
-            if round_.phase is Phase.COLLECTING:
-                earlier = list(summed)
-                last = earlier.pop() if earlier else ()
-                drops = round_.close(decoys(last, round_.reported, self._rng, earlier=earlier))
-            else:
-                drops = round_.advance()
+            earlier = list(summed)
+            last = earlier.pop() if earlier else ()
+            hidden = decoys(last, round_.present, self._rng, earlier=earlier)
+            drops = round_.close(hidden) if round_.phase is Phase.COLLECTING else round_.advance(hidden)
         except RoundRefused as refusal:
             self._fail(running, str(refusal))
             return
