@@ -10,6 +10,7 @@ it enters failsafe.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import random
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ from collections.abc import Sequence
 import msgspec
 
 from edge.config import ApplianceConfig, EdgeConfig, VehicleConfig
-from edge.correspondence import Community, Correspondent, is_from_coordinator
+from edge.correspondence import Community, Correspondent, is_from_coordinator, worth_saying
 from edge.decide import Chosen, Decider, DecideSettings
 from edge.devices.driver import Device
 from edge.envelope_control import ControlScheduler, Outcome, Ratings
-from edge.field import Field
+from edge.field import Field, resumed_wear
 from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
 from edge.made_plan import Made
 from edge.planning import PlanMaker
@@ -85,6 +86,8 @@ class EdgeAgent:
         control, site = config.control, config.site
         self._coordinated = control.mode == "coordinated"
         self._state, self.finding = store.load()
+        self._wear = resumed_wear(devices, self._state.wear)
+        self._state.wear = copy.deepcopy(self._wear)
         self._watches = {device.name: _watch_for(device, config) for device in devices}
         self._meter = next(watch for watch in self._watches.values() if watch.kind is DeviceKind.METER)
         controlled = [watch for watch in self._watches.values() if watch.kind is not DeviceKind.METER]
@@ -200,7 +203,7 @@ class EdgeAgent:
             chosen = again
         readings = tuple(watch.reading for watch in self._all_watches if watch.reading is not None)
         self._tell(now_s, readings, outcomes)
-        if self._scheduler.changed or self._unsaved:
+        if self._scheduler.changed or self._unsaved or self._wear != self._state.wear:
             self._save()
         self._said.say_outcomes(outcomes, now_s)
         self._make_plan(now_s, chosen)
@@ -235,7 +238,7 @@ class EdgeAgent:
                 self._safety.heard_coordinator(self._clock.monotonic_s())
         outcomes += self._scheduler.advance(now_s)
         refusals += [f"control {o.mrid}: {o.reason}" for o in outcomes if o.status is ResponseStatus.INVALID]
-        return outcomes if self.config.control.respond_to_all else _worth_saying(outcomes), refusals
+        return outcomes if self.config.control.respond_to_all else worth_saying(outcomes), refusals
 
     def _decide(self, now_s: float) -> tuple[Chosen, bool, LimitSet]:
         meter = self._meter
@@ -330,12 +333,14 @@ class EdgeAgent:
         self._state.control = self._scheduler.state
         self._state.windows = self._said.verifier.save_windows().decode("ascii")
         self._state.sequence = self._said.sequencer.last
+        self._state.wear = copy.deepcopy(self._wear)
         trouble = self._store.save(self._state)
         if trouble is not None and self._store_trouble is None:
             log.error("%s", trouble)
         self._store_trouble = trouble
+        self._unsaved = trouble is not None
         if trouble is None:
-            self._scheduler.changed = self._unsaved = False
+            self._scheduler.changed = False
 
     def _restore_windows(self, verifier: Verifier) -> None:
         verifier.restore_windows(self._state.windows.encode("ascii"))
@@ -386,12 +391,6 @@ def _decide_settings(config: EdgeConfig) -> DecideSettings:
         flexible=tuple(FlexibleNeed(name=entry.device, min_w=entry.min_w) for entry in flexible),
         most_draw_w={entry.device: entry.max_w for entry in flexible},
     )
-
-
-def _worth_saying(outcomes: list[Outcome]) -> list[Outcome]:
-    """Without what only repeats the sender: received, and superseded by the sender's own newer control before it began."""
-    quiet = (ResponseStatus.RECEIVED, ResponseStatus.SUPERSEDED)
-    return [outcome for outcome in outcomes if outcome.status not in quiet]
 
 
 def _changed(before: Sequence[Setpoint], after: Sequence[Setpoint]) -> list[Setpoint]:

@@ -19,6 +19,7 @@ from protocols.messages import (
     DefaultControl,
     EnvelopeSchedule,
     Message,
+    ResponseStatus,
     SafetyState,
     Status,
 )
@@ -185,3 +186,9 @@ def is_from_coordinator(message: Message) -> bool:
     return isinstance(message, (EnvelopeSchedule, DefaultControl)) or (
         isinstance(message, Status) and message.state != SafetyState.OFFLINE
     )
+
+
+def worth_saying(outcomes: list[Outcome]) -> list[Outcome]:
+    """Without what only repeats the sender: received, and superseded by the sender's own newer control before it began."""
+    quiet = (ResponseStatus.RECEIVED, ResponseStatus.SUPERSEDED)
+    return [outcome for outcome in outcomes if outcome.status not in quiet]

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from edge.devices.discipline import DayCount
 from edge.devices.driver import Device
 from edge.errors import DeviceError, DeviceTimeout, DeviceUnreachable
 from edge.values import DeviceKind, Setpoint, WriteOutcome, WriteStatus
@@ -111,3 +112,12 @@ class Field:
         else:
             self.notes[outcome.name] = outcome.detail or outcome.status.value
         return taken
+
+
+def resumed_wear(devices: Sequence[Device], kept: Mapping[str, DayCount]) -> dict[str, DayCount]:
+    """The devices' own counts, set to what the disk remembers of them."""
+    for device in devices:
+        count = kept.get(device.name)
+        if count is not None:
+            device.wear.day, device.wear.spent = count.day, count.spent
+    return {device.name: device.wear for device in devices}

@@ -1,4 +1,4 @@
-"""What must survive a power cut: default, pending controls, plan, replay windows, sequence numbers. A shell: it touches the disk.
+"""What must survive a power cut: default, pending controls, plan, replay windows, sequence numbers, wear. A shell: it touches the disk.
 
 One small file. It is written beside its old version, brought to the disk, and then takes the old one's place in one step; the
 directory is brought to the disk too. So after a crash at any point there is either the old state or the new one, whole. A checksum
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.devices.discipline import DayCount
 from edge.envelope_control import ControlState, bad_control
 from edge.errors import StoreError
 from edge.policy import PlanView
@@ -24,12 +25,14 @@ MAX_STATE_BYTES = 8 * 1024 * 1024
 
 
 class EdgeState(msgspec.Struct, kw_only=True):
-    """The durable state of one edge. `windows` is what `Verifier.save_windows` gave, `sequence` the last number that was used."""
+    """The durable state of one edge. `windows` is what `Verifier.save_windows` gave, `sequence` the last number that was used,
+    `wear` today's wearing writes by device."""
 
     node: str
     control: ControlState = msgspec.field(default_factory=ControlState)
     windows: str = "{}"
     sequence: int = 0
+    wear: dict[str, DayCount] = {}
     plan: PlanView | None = None
 
 

@@ -21,25 +21,36 @@ from edge.devices.mapping import Segment
 DAY_S = 86400.0
 
 
-class WriteBudget:
-    """Writes per UTC day; `reserve_frac` of them is kept for urgent ones."""
+class DayCount(msgspec.Struct, kw_only=True):
+    """Writes of one UTC day. What wears survives a restart: the controller's owner keeps it on its disk."""
 
-    def __init__(self, per_day: int, reserve_frac: float = 0.25) -> None:
+    day: int = -1
+    spent: int = 0
+
+
+class WriteBudget:
+    """Writes per UTC day; `reserve_frac` of them is kept for urgent ones. `count` is where they are counted."""
+
+    def __init__(self, per_day: int, reserve_frac: float = 0.25, count: DayCount | None = None) -> None:
         self.per_day = per_day
-        self.spent = 0
+        self.count = DayCount() if count is None else count
         self._open = per_day - round(per_day * reserve_frac)
-        self._day = -1
+
+    @property
+    def spent(self) -> int:
+        """Writes so far on the day that was last asked about."""
+        return self.count.spent
 
     def allows(self, now_s: float, *, urgent: bool, count: int = 1) -> bool:
         """Whether `count` more writes fit."""
         day = int(now_s // DAY_S)
-        if day != self._day:
-            self._day, self.spent = day, 0
-        return self.spent + count <= (self.per_day if urgent else self._open)
+        if day != self.count.day:
+            self.count.day, self.count.spent = day, 0
+        return self.count.spent + count <= (self.per_day if urgent else self._open)
 
     def spend(self, count: int = 1) -> None:
         """Count writes that were sent, whether or not they were acknowledged."""
-        self.spent += count
+        self.count.spent += count
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge.devices.discipline import WriteBudget, WriteLedger
+from edge.devices.discipline import DayCount, WriteBudget, WriteLedger
 from edge.devices.mapping import Capabilities, DeviceMap, Numbers, ReadPlan, Segment, Wanted
 from edge.devices.transport import FieldbusClient, RegisterClient
 from edge.errors import DeviceError, DeviceGarbage, DeviceNotVerified, DeviceTimeout, DeviceUnreachable
@@ -37,6 +37,10 @@ class Device(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do; nothing before it has been reached once."""
+
+    @property
+    def wear(self) -> DayCount:
+        """Today's writes to registers that wear; whoever has kept it over a restart sets it."""
 
     async def read(self, now_s: float) -> Reading:
         """One measurement, with what was read back of the setpoint."""
@@ -89,7 +93,8 @@ class RegisterDevice:
         self._evidence_wait_s = self._pace.readback_s
         self._wanted: Wanted | None = None
         self._budget = WriteBudget(self._pace.writes_per_day)
-        self._wearing_budget = WriteBudget(self._pace.wearing_writes_per_day)
+        self.wear = DayCount()
+        self._wearing_budget = WriteBudget(self._pace.wearing_writes_per_day, count=self.wear)
         self._alarms: tuple[str, ...] = ()
         self._foreign = False
 

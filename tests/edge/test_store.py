@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.devices.discipline import DayCount
 from edge.envelope_control import ControlState, PendingControl
 from edge.policy import PlanView
 from edge.store import EdgeState, Store
@@ -163,3 +164,14 @@ async def test_an_unsigned_control_changes_nothing(tmp_path: Path) -> None:
     assert any("Unsigned" in refusal for refusal in record.refusals)
     assert record.limits.export is not None
     assert record.limits.export.limit_w == 1500.0
+
+
+async def test_a_restart_does_not_renew_the_budget_of_writes_that_wear(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.agent.start()
+    await world.agent.step()
+    world.pv.wear.day, world.pv.wear.spent = int(START_S // 86400.0), 150
+    await world.agent.step()
+    world.pv.wear = DayCount()
+    await world.power_cycle()
+    assert (world.pv.wear.day, world.pv.wear.spent) == (int(START_S // 86400.0), 150)

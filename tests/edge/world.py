@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from edge.agent import CycleRecord, EdgeAgent
 from edge.config import ControlSection, EdgeConfig, IdentitySection, ScheduleSection, SiteSection, StoreSection
+from edge.devices.discipline import DayCount
 from edge.devices.mapping import Capabilities
 from edge.devices.registry import DeviceConfig
 from edge.errors import DeviceGarbage, DeviceRefused, DeviceTimeout
@@ -42,6 +43,7 @@ class FakeDevice:
         self.name = name
         self.kind = kind
         self.capabilities = Capabilities(measures_power=True)
+        self.wear = DayCount()
         self.rated_w = rated_w
         self.soc_frac = soc_frac
         self.capacity_wh = capacity_wh
