@@ -26,6 +26,7 @@ from coordinator.config import IdentitySection as CoordinatorIdentity
 from coordinator.config import StoreSection as CoordinatorStore
 from coordinator.envelopes.values import AllocationRule
 from edge.config import (
+    ApplianceConfig,
     ControlSection,
     EdgeConfig,
     ForecastSection,
@@ -37,6 +38,7 @@ from edge.config import (
     VehicleConfig,
 )
 from edge.devices.registry import DeviceConfig
+from edge.history import History, history_path
 from edge.values import DeviceKind
 from hil.devices.device import SimulatedDevice
 from hil.flexible_load import CIRCUITS_PROFILE, HEATER_PROFILE
@@ -51,8 +53,11 @@ COORDINATOR = "coordinator"
 DAY_S = 86400.0
 PRICE_STEP_S = 1800.0
 SMALLEST_CURRENT_A = 6.0
-READBACK_CYCLES = 6
-"""A setpoint is read back after every sixth cycle; it is written in every one, because the devices' own timers are that short."""
+READBACK_CYCLES = 3
+"""A setpoint is read back after every third cycle; it is written in every one, because the devices' own timers are that short."""
+
+MAX_SOC_FRAC = 0.98
+"""A battery is planned and controlled up to here, so that the one that must take a surplus is never found full."""
 
 Place = Callable[[SimulatedDevice], tuple[str, int]]
 
@@ -109,11 +114,14 @@ def edge_config(
             contract_export_w=min(coordinator.default_export_w, site.export_rating_w),
             contract_import_w=min(coordinator.default_import_w, site.import_rating_w),
             timezone=_zone(day.utc_offset_s),
+            latitude_deg=day.latitude_deg,
+            longitude_deg=day.longitude_deg,
             buy=buy,
             sell=sell,
         ),
         devices=tuple(_device(home, device, place, device_timeout_s, control.cycle_s) for device in home.devices.values()),
         vehicles=_vehicles(home, day),
+        appliances=_appliances(home, day),
         control=ControlSection(
             mode="coordinated" if coordinated else "uncoordinated",
             cycle_s=control.cycle_s,
@@ -122,11 +130,24 @@ def edge_config(
             concurrent_io=concurrent_io,
             telemetry_period_s=control.telemetry_period_s,
         ),
-        schedule=ScheduleSection(period_s=control.schedule_period_s, step_s=control.schedule_step_s),
+        schedule=ScheduleSection(
+            period_s=control.schedule_period_s, step_s=control.schedule_step_s, max_soc_frac=MAX_SOC_FRAC
+        ),
         forecast=ForecastSection(),
         store=StoreSection(path=str(state_folder / f"{home.name}.json"), fsync=False),
         broker=broker,
     )
+
+
+def hand_over_history(day: NeighbourhoodDay, home: Home, config: EdgeConfig) -> None:
+    """What the meter recorded before the run, in the file in which the edge keeps it, so that forecasts do not begin from nothing."""
+    if len(day.history) == 0:
+        return
+    index = next(i for i, profiles in enumerate(day.households) if profiles.site.name == home.name)
+    past, history = day.history[index], History(history_path(Path(config.store.path)))
+    for step, (load_w, pv_w) in enumerate(zip(past.load_w.tolist(), past.pv_w.tolist(), strict=True)):
+        history.add(past.start_s + (step + 0.5) * past.step_s, load_w, pv_w)
+    history.save()
 
 
 def coordinator_config(
@@ -230,6 +251,23 @@ def _vehicles(home: Home, day: NeighbourhoodDay) -> tuple[VehicleConfig, ...]:
             max_w=home.site.ev.rated_w,
             min_w=SMALLEST_CURRENT_A * 230.0 * _phases(home),
             charge_efficiency_frac=home.site.ev.charge_efficiency_frac,
+        ),
+    )
+
+
+def _appliances(home: Home, day: NeighbourhoodDay) -> tuple[ApplianceConfig, ...]:
+    """The hot-water tank with its daily need and hours, as the plumber set them."""
+    if home.tank is None:
+        return ()
+    load = home.site.shiftable[0]
+    first_s, last_s = load.windows[0]
+    return (
+        ApplianceConfig(
+            device=home.tank.name,
+            energy_wh=load.energy_needed_wh,
+            from_h=(first_s + day.utc_offset_s) % DAY_S / 3600.0,
+            until_h=(last_s + day.utc_offset_s) % DAY_S / 3600.0,
+            max_w=load.rated_w,
         ),
     )
 

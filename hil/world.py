@@ -32,6 +32,10 @@ EV_CURRENT_A = 32.0
 EV_FAILSAFE_A = 0.0
 P2_RATED_W = 12_000.0
 
+FLICKER_SEED, FLICKER_PU, FLICKER_W = 50, 2e-4, 3.0
+"""No mains stands still and no house does: without this the readings of a meter repeat to the last bit, which in the field means that it
+is stuck. Standard deviations per step, of the source voltage and of each home's essential load."""
+
 
 class Home:
     """One household: its profiles, its devices, and what its people still want."""
@@ -138,7 +142,10 @@ class World:
         self._row = np.array([row for row, c in enumerate(feeder.connections) if c.name in by_connection])
         self._net_w = np.zeros(len(feeder.connections))
         self._net_var = np.zeros(len(feeder.connections))
+        flicker = np.random.default_rng(FLICKER_SEED)
+        self._source_pu = day.source_voltage_pu + flicker.normal(0.0, FLICKER_PU, len(day.source_voltage_pu))
         self._p1_w = np.stack([home.profiles.p1_load_w for home in self.homes]).astype(np.float64)
+        self._p1_w = np.maximum(0.0, self._p1_w + flicker.normal(0.0, FLICKER_W, self._p1_w.shape))
         self._p2_w = np.stack([home.profiles.p2_load_w for home in self.homes]).astype(np.float64)
         self._load_var = np.stack([home.profiles.load_var for home in self.homes]).astype(np.float64)
         self._available_w = np.stack([home.profiles.pv_available_w for home in self.homes]).astype(np.float64)
@@ -230,7 +237,7 @@ class World:
         return (p1_w, home.p2.power_w, tank_w, ev_w, battery_w, pv_w), device_var
 
     def _solve(self, index: int) -> PlantState:
-        return self.plant.solve(self._net_w, self._net_var, float(self.day.source_voltage_pu[index]))
+        return self.plant.solve(self._net_w, self._net_var, float(self._source_pu[index]))
 
     def _read_meters(self, now_s: float, step_s: float, net_w: Floats) -> None:
         """Meters see the voltages that the step caused; a home of several phases loads them alike."""
