@@ -7,11 +7,14 @@ file; the home's devices live on by their own timers in between.
 from __future__ import annotations
 
 import functools
+import random
 import time
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
+from coordinator.aggregation.office import CommunityOffice
 from coordinator.demand import network_limits
 from coordinator.envelopes.compute import compute_envelopes, prepare
 from coordinator.network.cases import load as load_network
@@ -23,8 +26,11 @@ from edge.config import EdgeConfig
 from edge.correspondence import status_message
 from edge.devices.driver import Device
 from edge.devices.registry import open_device
+from edge.history import History, history_path
+from edge.planning import PlanMaker
 from edge.store import Store
-from hil.commissioning import COORDINATOR, KeyRing, coordinator_config, edge_config
+from hil.commissioning import COORDINATOR, KeyRing, coordinator_config, edge_config, hand_over_history
+from hil.community import CommunityBench
 from hil.envelope_watch import EnvelopeWatch, PublishedRegister
 from hil.households import NeighbourhoodDay
 from hil.scenario import LoadedScenario
@@ -49,6 +55,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     keys: KeyRing
     published: PublishedRegister
     coordinated: bool
+    community: CommunityBench | None = None
 
 
 class EdgeSlot:
@@ -63,16 +70,19 @@ class EdgeSlot:
         self.refused = 0
         self.forged = 0
         self.blind_cycles = 0
+        self.frozen = False
         self._around = around
         self._config = self._make_config()
+        self.seat = None if around.community is None else around.community.seat(self._config)
+        hand_over_history(around.day, home, self._config)
         self._agent: EdgeAgent | None = None
         self._devices: tuple[Device, ...] = ()
         self.tap = self._make_tap()
 
     @property
     def alive(self) -> bool:
-        """Whether an agent runs here."""
-        return self._agent is not None
+        """Whether an agent runs here, and is not frozen."""
+        return self._agent is not None and not self.frozen
 
     @property
     def config(self) -> EdgeConfig:
@@ -93,8 +103,12 @@ class EdgeSlot:
             store=Store(Path(config.store.path), node=self.name, fsync=config.store.fsync),
             signer=self._signer(),
             verifier=verifier,
+            plan_maker=PlanMaker(config, clock=around.clock, history=History(history_path(Path(config.store.path)))),
+            community=None if self.seat is None else self.seat.part,
         )
         await self._agent.start()
+        if self.seat is not None:
+            await self.seat.start()
 
     async def step(self) -> None:
         """One control cycle of the agent."""
@@ -102,6 +116,8 @@ class EdgeSlot:
         self.last = await self._agent.step()
         self.refused += len(self.last.refusals)
         self.blind_cycles += self.last.blind
+        if self.seat is not None:
+            self.seat.step()
 
     async def kill(self) -> None:
         """Power off in the middle of whatever it was doing."""
@@ -110,6 +126,8 @@ class EdgeSlot:
         self._agent = None
         self.last = None
         await self._around.stage.leave(self.tap)
+        if self.seat is not None:
+            await self.seat.kill()
         for device in self._devices:
             await device.close()
 
@@ -119,17 +137,21 @@ class EdgeSlot:
             return
         self.restarts += 1
         self.tap = self._make_tap()
+        if self.seat is not None:
+            self.seat.renew()
         await self.start()
 
     async def stop(self) -> None:
         """Leave in order at the end of the run."""
+        if self.seat is not None:
+            await self.seat.stop()
         if self._agent is not None:
             await self._agent.stop()
             self._agent = None
 
     def _make_config(self) -> EdgeConfig:
         around = self._around
-        return edge_config(
+        config = edge_config(
             around.loaded.scenario,
             around.day,
             self.home,
@@ -140,6 +162,10 @@ class EdgeSlot:
             device_timeout_s=around.stage.device_timeout_s,
             concurrent_io=around.stage.concurrent_io,
         )
+        if around.community is None:
+            return config
+        section = around.community.section
+        return msgspec.structs.replace(config, leadership=section.leadership("community"), aggregation=section.aggregation())
 
     def _make_tap(self) -> BusTap:
         return BusTap(self._around.stage.bus(self.name, self._will), on_receive=self._received)
@@ -167,12 +193,15 @@ class CoordinatorSlot:
     def __init__(self, around: Surroundings, world: World) -> None:
         self._around = around
         self._config = coordinator_config(around.loaded, world, around.keys, around.folder / "coordinator")
+        if around.community is not None:
+            self._config = msgspec.structs.replace(self._config, aggregation=around.community.section.operator())
         self.tap = BusTap(around.stage.bus(COORDINATOR, None), on_publish=around.published.add)
         self.reachable = True
         self.spent_s = 0.0
         self.computed = 0
         self.refused = 0
         self.problems: set[str] = set()
+        self.office: CommunityOffice | None = None
         self._service: CoordinatorService | None = None
 
     async def start(self) -> None:
@@ -180,6 +209,8 @@ class CoordinatorSlot:
         config = self._config
         network = require_valid(load_network(config.feeder.network))
         keys = {node.name: [load_public_key(Path(file)) for file in node.key_files] for node in config.nodes}
+        if self._around.community is not None:
+            self.office = self._make_office(self._around.community)
         self._service = CoordinatorService(
             config,
             network=network,
@@ -189,6 +220,7 @@ class CoordinatorSlot:
             signer=Signer(self._around.keys.private[COORDINATOR]),
             verifier=Verifier(config.identity.community, keys),
             compute=functools.partial(compute_envelopes, prepared=prepare(network, network_limits(config))),
+            office=self.office,
         )
         await self._service.start()
 
@@ -201,6 +233,14 @@ class CoordinatorSlot:
         self.computed += record.computed
         self.refused += sum(record.refused.values())
         self.problems.update(record.problems)
+
+    def _make_office(self, community: CommunityBench) -> CommunityOffice:
+        """The operator's desk with the key of this run, and randomness that comes again with its seed."""
+        now_s = self._around.clock.now_s()
+        rng = random.Random(f"{community.seed} office")
+        return CommunityOffice(
+            self._config, now_s=now_s, sequence=Sequencer(now_s).next, entropy=rng.randbytes, keys=community.operator_keys()
+        )
 
     async def reach(self, reachable: bool) -> None:
         """Cut the coordinator off from the broker, or let it find it again. It does not know, and goes on working."""

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from hil.checkers import CheckResult
 from hil.commissioning import KeyRing
+from hil.community import CommunityBench
 from hil.envelope_watch import PublishedRegister, envelope_limits
 from hil.faulting import Calendar, install_device_faults
 from hil.faults import Fault, FaultPlan, draw_faults
@@ -73,15 +74,23 @@ class FeederRun:
         )
         install_device_faults(self.plan, world.homes, seed)
         self._calendar = Calendar(self.plan)
+        keys = KeyRing(folder / "keys", world.names, seed)
+        section = scenario.community if coordinated else None
+        self._community = (
+            None
+            if section is None
+            else CommunityBench(section, scenario.name, stage=stage, clock=self._clock, keys=keys, folder=folder, seed=seed)
+        )
         self._around = Surroundings(
             loaded=loaded,
             day=day,
             stage=stage,
             clock=self._clock,
             folder=folder,
-            keys=KeyRing(folder / "keys", world.names, seed),
+            keys=keys,
             published=PublishedRegister(),
             coordinated=coordinated,
+            community=self._community,
         )
         self._watching = Watching(scenario, day, world, coordinated=coordinated)
         self._edges: tuple[EdgeSlot, ...] = ()
@@ -108,6 +117,8 @@ class FeederRun:
             timings |= {"coordinator_s": self._coordinator.spent_s, "envelopes_computed": float(self._coordinator.computed)}
             for problem in sorted(self._coordinator.problems):
                 log.warning("coordinator: %s", problem)
+        if self._community is not None:
+            checks = sorted([*checks, *self._community.ledger.results()], key=lambda check: check.name)
         return RunOutcome(summary=summary, checks=checks, plan=self.plan, record=self._watching.record, timings=timings)
 
     async def _start(self) -> None:
@@ -118,29 +129,39 @@ class FeederRun:
         for edge in self._edges:
             await edge.start()
         await self._stage.connected([edge.tap for edge in self._edges] + self._coordinator_taps())
+        if self._community is not None:
+            await self._community.observe()
+            await self._stage.connected(self._community.taps)
 
     async def _stop(self) -> None:
         for edge in self._edges:
             await edge.stop()
         if self._coordinator is not None:
             await self._coordinator.stop()
+        if self._community is not None:
+            await self._community.stop()
         await self._stage.close()
 
     async def _cycle(self, cycle: int) -> None:
         now_s = self._clock.now_s()
         for fault, begins in self._calendar.due(now_s):
             await self._apply(fault, begins, now_s)
+        if self._community is not None:
+            await self._befall(self._community)
         if self._coordinator is not None:
             before = self._coordinator.tap.published
             await self._coordinator.step()
             if self._coordinator.tap.published != before:
-                await self._stage.settle(self._coordinator_taps(), [edge.tap for edge in self._edges if edge.alive])
+                await self._stage.settle(self._coordinator_taps(), [edge.tap for edge in self._edges if edge.alive] + self._seat_taps())
         awake = [edge for edge in self._edges if edge.alive]
         published = [edge.tap.published for edge in awake]
         await self._stage.together([edge.step for edge in awake])
         spoke = [edge.tap for edge, before in zip(awake, published, strict=True) if edge.tap.published != before]
         if spoke and self._coordinator is not None:
             await self._stage.settle(spoke, self._coordinator_taps())
+        if self._community is not None and self._coordinator is not None and self._coordinator.office is not None:
+            await self._stage.settle(self._seat_taps(), self._seat_taps() + self._coordinator_taps())
+            self._community.check(self._coordinator.office.desk)
         self._live(cycle, now_s)
         self._clock.advance(self._cycle_s)
 
@@ -161,7 +182,8 @@ class FeederRun:
             case "broker_restart" if begins:
                 await self._stage.broker_down()
             case "broker_restart":
-                await self._stage.broker_up([edge.tap for edge in self._edges if edge.alive] + self._coordinator_taps())
+                seats = [] if self._community is None else self._community.taps
+                await self._stage.broker_up([edge.tap for edge in self._edges if edge.alive] + seats + self._coordinator_taps())
             case "coordinator_unreachable":
                 if self._coordinator is not None:
                     await self._coordinator.reach(not begins)
@@ -174,6 +196,24 @@ class FeederRun:
                         self._stage.outsider().publish(message)
             case _:
                 raise AssertionError(f"{fault.kind} is not applied by the run")
+
+    async def _befall(self, community: CommunityBench) -> None:
+        """What the scenario has in store for whoever leads."""
+        for mishap, name, begins in community.due():
+            log.info("%s: %s %s", mishap.kind, name, "begins" if begins else "ends")
+            edge = next(edge for edge in self._edges if edge.name == name)
+            match mishap.kind:
+                case "leader_killed":
+                    await (edge.kill() if begins else edge.revive())
+                case "leader_frozen":
+                    edge.frozen = begins
+                case "leader_partitioned":
+                    await community.partition(name, begins)
+                case "leader_lies":
+                    community.lie(name, begins)
+
+    def _seat_taps(self) -> list[BusTap]:
+        return [] if self._community is None else [tap for tap in self._community.taps if tap.connected]
 
     def _coordinator_taps(self) -> list[BusTap]:
         return [] if self._coordinator is None or not self._coordinator.reachable else [self._coordinator.tap]

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from hil.community_scenario import CommunitySection
 from hil.errors import ScenarioError
 
 DATA_MARK = "{data}"
@@ -170,6 +171,7 @@ class Scenario(Section, frozen=True, kw_only=True):
     tariff: TariffSection = TariffSection()
     limits: LimitsSection
     faults: FaultsSection = FaultsSection()
+    community: CommunitySection | None = None
 
 
 class LoadedScenario(Struct, frozen=True, kw_only=True):
