@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hil.errors import ScenarioError
-from hil.simulation import aggregation, election
+from hil.simulation import aggregation, aggregation_world, election
 from hil.simulation.aggregation_mutants import AGGREGATION_MUTANTS
 from hil.simulation.mutants import MUTANTS, Mutant
 
@@ -157,7 +157,7 @@ def _catch(order: tuple[str, int, int]) -> Catch:
     return Catch(world=world, name=mutant.name, rule=mutant.rule, seed=None, checkers=(), runs=seeds + 1)
 
 
-def _run(world: str, seed: int) -> election.Outcome | aggregation.Outcome:
+def _run(world: str, seed: int) -> election.Outcome | aggregation_world.Outcome:
     return election.simulate(seed, liveness=seed % 4 == 0) if world == "election" else aggregation.simulate(seed)
 
 
