@@ -210,7 +210,7 @@ def power_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
             return Wanted(segments=(), effective_w=None, detail="the rating or the scale factor of the setpoint is not known")
         multiplier, divisor = SCALES[scale_power]
         step_w = multiplier / divisor if watts else multiplier / divisor * _or_zero(maximum_w) / 100.0
-        pv_w = sum(numbers.get(port) or 0.0 for port in pv_ports)
+        pv_w = sum(_or_zero(numbers.get(port)) for port in pv_ports)
         into = 0.0 if setpoint.power_w is None else _towards_zero(setpoint.power_w - pv_w, step_w)
         timer_s = setpoint.revert_after_s
         raw = {"WSetEna": 0.0 if setpoint.power_w is None else 1.0, "WSetMod": 1.0 if watts else 0.0, value: -into, **kept}

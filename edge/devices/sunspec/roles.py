@@ -88,7 +88,7 @@ def _pv(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceMap:
 
     def interpret(name: str, now_s: float, numbers: Numbers) -> Reading:
         if ports:
-            generated_w = sum(numbers.get(port.name) or 0.0 for port in ports)
+            generated_w = _ports_w(name, numbers, ports, family)
         elif numbers.get("power") is None and numbers.get("state") in OFF_STATES[family]:
             generated_w = 0.0
         else:
@@ -142,7 +142,7 @@ def _battery(device: SunSpecDevice, survey: Survey, ratings: Ratings) -> DeviceM
 
     def interpret(name: str, now_s: float, numbers: Numbers) -> Reading:
         if source == "ports":
-            discharging_w = sum(numbers.get(port.name) or 0.0 for port in ports)
+            discharging_w = _ports_w(name, numbers, ports, family)
         else:
             discharging_w = _power(name, numbers, "bank_power" if source == "bank" else "power")
         soc_frac = numbers.get("soc")
@@ -237,6 +237,14 @@ def _power(name: str, numbers: Numbers, field: str) -> float:
     if power_w is None:
         raise DeviceGarbage(f"{name}: the device does not implement its power just now (not-implemented value, or no scale factor)")
     return power_w
+
+
+def _ports_w(name: str, numbers: Numbers, ports: Sequence[Field], family: str) -> float:
+    """The sum of what the ports tell; none of them telling anything is zero only while the inverter says that it is off."""
+    known = [power_w for power_w in (numbers.get(port.name) for port in ports) if power_w is not None]
+    if not known and numbers.get("state") not in OFF_STATES[family]:
+        raise DeviceGarbage(f"{name}: no port of the device tells its power just now, and the inverter does not say that it is off")
+    return sum(known)
 
 
 def _voltages(numbers: Numbers) -> tuple[float, ...] | None:

@@ -1,5 +1,7 @@
 """What the driver makes of a device: signs, units, the best source, and no more requests than needed."""
 
+import itertools
+
 import pytest
 import sunspec2.device
 from edge_device_bank import (
@@ -183,6 +185,19 @@ async def test_a_hybrid_inverter_is_one_pv_system_and_one_battery() -> None:
     bank = hybrid()
     assert (await device_on(bank, DeviceKind.PV).read(0.0)).power_w == -2000
     assert (await device_on(bank, DeviceKind.BATTERY).read(0.0)).power_w == 500
+
+
+@pytest.mark.parametrize("kind", [DeviceKind.PV, DeviceKind.BATTERY])
+async def test_ports_that_tell_no_power_are_zero_only_while_the_inverter_says_that_it_is_off(kind: DeviceKind) -> None:
+    bank = hybrid()
+    points = sunspec2.device.get_model_def(714)["group"]["groups"][0]["points"]
+    size = sum(point["size"] for point in points)
+    offset = sum(point["size"] for point in itertools.takewhile(lambda point: point["name"] != "DCW", points))
+    for index in range(3):
+        bank.registers[place(bank, 714) + 20 + index * size + offset] = 0x8000
+    assert isinstance(await failure(device_on(bank, kind).read(0.0)), DeviceGarbage)
+    poke(bank, 701, "InvSt", 0)
+    assert (await device_on(bank, kind).read(0.0)).power_w == 0.0
 
 
 async def test_a_hybrid_inverter_is_told_battery_and_pv_together() -> None:
