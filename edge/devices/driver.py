@@ -77,6 +77,8 @@ class RegisterDevice:
         unit: int,
         find_map: Callable[[RegisterClient, int], Awaitable[DeviceMap]],
         pace: Pace | None = None,
+        *,
+        heartbeat: bool = False,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -97,6 +99,8 @@ class RegisterDevice:
         self._wearing_budget = WriteBudget(self._pace.wearing_writes_per_day, count=self.wear)
         self._alarms: tuple[str, ...] = ()
         self._foreign = False
+        self._beats = heartbeat
+        self._beat = -1
 
     @property
     def capabilities(self) -> Capabilities:
@@ -128,6 +132,8 @@ class RegisterDevice:
             reading = device_map.interpret(self.name, now_s, self._numbers)
             if await self._look_again(device_map, reading, now_s):
                 reading = device_map.interpret(self.name, now_s, self._numbers)
+            if self._beats:
+                trouble = (*trouble, *await self._show_life(device_map, now_s))
         except DeviceError as error:
             error.device = error.device or self.name
             raise
@@ -227,6 +233,24 @@ class RegisterDevice:
                     self._numbers[name] = None
                 trouble.append(str(error))
         return trouble
+
+    async def _show_life(self, device_map: DeviceMap, now_s: float) -> tuple[str, ...]:
+        """Count up the seconds where the device looks for its controller; the clock goes on counting over a restart."""
+        if device_map.heartbeat is None:
+            return ("the device has no controller heartbeat: models 715 and 802 do not implement it",)
+        address, size = device_map.heartbeat
+        beat = int(now_s) % (0xFFFF if size == 1 else 0xFFFFFFFF)
+        if beat == self._beat:
+            return ()
+        self.requests += 1
+        try:
+            await self._client.write_holding(self._unit, address, [beat] if size == 1 else [beat >> 16, beat & 0xFFFF])
+        except (DeviceTimeout, DeviceUnreachable):
+            raise
+        except DeviceError as error:
+            return (f"heartbeat not taken: {error}",)
+        self._beat = beat
+        return ()
 
     async def _look_again(self, device_map: DeviceMap, reading: Reading, now_s: float) -> bool:
         """Read the setpoint registers at once when the measured power breaks the limit that the device is believed to hold.

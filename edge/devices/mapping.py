@@ -83,7 +83,8 @@ class DeviceMap(msgspec.Struct, frozen=True, kw_only=True):
 
     `fast` is read in every cycle, `slow` holds setpoints and what changes over minutes, `rare` the ratings. `headers` are numbers that
     must have a fixed value in every answer (the identifiers of SunSpec models): another value means that the device changed its map.
-    `switched_off` are the (register, value) pairs that mean that the device's control is disabled.
+    `switched_off` are the (register, value) pairs that mean that the device's control is disabled, `heartbeat` is the first register and
+    the number of registers in which it may watch for a controller that counts.
     """
 
     kind: DeviceKind
@@ -96,6 +97,7 @@ class DeviceMap(msgspec.Struct, frozen=True, kw_only=True):
     control: Callable[[Setpoint, Numbers], Wanted] | None = None
     headers: tuple[tuple[str, int], ...] = ()
     switched_off: tuple[tuple[int, int], ...] = ()
+    heartbeat: tuple[int, int] | None = None
 
 
 def plan_reads(

@@ -30,7 +30,8 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     It is reached at `host` and `port` (Modbus TCP, or RTU frames over TCP with `framing = "rtu"`) or at `serial_port`. The family is
     `sunspec`, which needs nothing else, or `profile` with the name of a shipped profile or the path of a TOML file. `meter_sign` is -1
     for a meter that counts export as positive: compare with a known load at commissioning. The ratings replace what the device says.
-    Without `unit` it is 1 for SunSpec and the vendor's for a profile.
+    Without `unit` it is 1 for SunSpec and the vendor's for a profile. `heartbeat` is for devices that watch ControllerHb of model 715 or
+    CtrlHb of model 802: it costs one more write in each cycle.
     """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -65,6 +66,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     readback_s: Seconds = 5.0
     rare_s: Seconds = 900.0
     writes_per_day: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 200_000
+    heartbeat: bool = False
     wearing_writes_per_day: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 200
 
     def endpoint(self) -> str:
@@ -85,6 +87,8 @@ def check_device(config: DeviceConfig) -> str | None:
         return f"device {config.name}: profile {config.profile} is given, but family is sunspec"
     if config.family == "sunspec" and config.kind in (DeviceKind.EV_CHARGER, DeviceKind.LOAD):
         return f"device {config.name}: SunSpec has no model for a device of kind {config.kind}, use family profile"
+    if config.family == "profile" and config.heartbeat:
+        return f"device {config.name}: heartbeat is for family sunspec, a profile has its own watchdog"
     if config.family == "profile":
         try:
             profile = load_profile(config.profile or "")
@@ -123,7 +127,7 @@ def open_device(config: DeviceConfig, client_factory: ClientFactory) -> Register
     else:
         unit = 1 if config.unit is None else config.unit
         find = functools.partial(_from_sunspec, config=config, ratings=ratings)
-    return RegisterDevice(config.name, config.kind, client, unit, find, pace)
+    return RegisterDevice(config.name, config.kind, client, unit, find, pace, heartbeat=config.heartbeat)
 
 
 async def _from_sunspec(client: RegisterClient, unit: int, *, config: DeviceConfig, ratings: Ratings) -> DeviceMap:

@@ -229,7 +229,17 @@ def _assemble(
         control=control,
         switched_off=choice.switched_off,
         headers=tuple((f.name, m.id) for f, m in zip(headers, touched, strict=True)),
+        heartbeat=_heartbeat(survey),
     )
+
+
+def _heartbeat(survey: Survey) -> tuple[int, int] | None:
+    """ControllerHb of model 715, else CtrlHb of model 802."""
+    for model_id, name in ((715, "ControllerHb"), (802, "CtrlHb")):
+        registers = survey.raw(model_id, name)
+        if registers is not None:
+            return survey.address(model_id, name), len(registers)
+    return None
 
 
 def _power(name: str, numbers: Numbers, field: str) -> float:

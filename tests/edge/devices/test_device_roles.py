@@ -293,3 +293,21 @@ async def test_a_device_that_answers_for_one_model_at_a_time_is_limited_without_
     assert outcome.status is WriteStatus.WRITTEN
     reading = await device.read(60.0)
     assert (reading.limit_w, reading.alarms) == (2000.0, ())
+
+
+async def test_a_device_that_watches_for_its_controller_sees_it_count_each_second() -> None:
+    bank = sunspec_bank(
+        model_registers(701, AC_701),
+        model_registers(702, CAPACITY_702),
+        model_registers(704, CONTROL_704),
+        model_registers(715, {"LocRemCtl": 0, "ControllerHb": 0}),
+    )
+    device = device_on(bank, DeviceKind.PV, heartbeat=True)
+    seen = []
+    for now_s in (1e9, 1e9 + 0.4, 1e9 + 1.0, 1e9 + 2.0):
+        await device.read(now_s)
+        seen.append(parsed(bank, 715).points["ControllerHb"].cvalue)
+    assert seen == [1_000_000_000, 1_000_000_000, 1_000_000_001, 1_000_000_002]
+    assert len(bank.writes) == 3
+    lacking = device_on(pv_701(), DeviceKind.PV, heartbeat=True)
+    assert "no controller heartbeat" in (await lacking.read(0.0)).alarms[0]
