@@ -20,11 +20,16 @@ _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
 
 
 def encode(message: AnyMessage, *, topic: str = "") -> bytes:
-    """Canonical bytes of the message. Raises `Malformed` for one that breaks its own type (NaN, a bound, a wrong length).
+    """Canonical bytes of the message. Raises `Malformed` for one that breaks its own type (NaN, a bound, a wrong length,
+    a text that is not Unicode).
 
     A whole number in a field of type float is encoded as the float that it means: 1500 W leaves as 1500.0, as a receiver would say it.
     """
-    return _encoder.encode(_decoded(_encoder.encode(message), topic))
+    try:
+        payload = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise Malformed(f"cannot be written as JSON: {error}", topic=topic) from error
+    return _encoder.encode(_decoded(payload, topic))
 
 
 def decode(payload: bytes, *, topic: str = "") -> AnyMessage:

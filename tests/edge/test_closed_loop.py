@@ -321,3 +321,16 @@ async def test_telemetry_status_plan_and_answers_are_signed_and_decode(tmp_path:
     assert kinds["FlexibilityDeclaration"] == 1
     assert kinds["Forecast"] == 2
     assert kinds["ControlResponse"] == 2
+
+
+async def test_a_status_that_cannot_be_said_does_not_stop_control(tmp_path: Path) -> None:
+    """A device's words are not the edge's: a lone surrogate in a trouble does not encode."""
+    world = World(tmp_path)
+    world.pv.available_w = 6000.0
+    await world.agent.start()
+    await world.run(30.0)
+    world.heard("status")
+    world.agent._said.say_status(world.clock.now_s(), SafetyState.DEFAULT, ("\ud800",))
+    assert world.heard("status") == []
+    records = await world.run(30.0)
+    assert all(record.state is not SafetyState.FAILSAFE for record in records)
