@@ -60,7 +60,14 @@ def test_a_zero_limit_is_not_an_absent_limit() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("export_limit_w", -1.0), ("export_limit_w", math.nan), ("export_limit_w", math.inf), ("duration_s", 0.0), ("mrid", ""), ("mrid", "\ud800")],
+    [
+        ("export_limit_w", -1.0),
+        ("export_limit_w", math.nan),
+        ("export_limit_w", math.inf),
+        ("duration_s", 0.0),
+        ("mrid", ""),
+        ("mrid", "\ud800"),
+    ],
 )
 def test_a_sender_cannot_encode_what_a_receiver_would_refuse(field: str, value: object) -> None:
     schedule = EXAMPLES[0]
