@@ -1,7 +1,7 @@
 """Members of a community in a process of their own, for the bench: shipped election shells on a real broker, aggregation off.
 
-`python -m hil.leadership_nodes PORT FOLDER FIRST LAST` hosts members FIRST to LAST - 1. It prints one JSON line for each leader that a
-member accepts, with the machine's monotonic time, and ends when its standard input closes.
+`python -m hil.leadership_nodes PORT FOLDER FIRST LAST` hosts members FIRST to LAST - 1. It prints one JSON line for each member
+that is connected, and for each leader that a member accepts, with the machine's monotonic time; it ends when its standard input closes.
 """
 
 from __future__ import annotations
@@ -66,13 +66,15 @@ def member(index: int, port: int, folder: Path) -> Membership:
 async def live(one: Membership, stop: asyncio.Event) -> None:
     """Run one member, and say whom it accepts as leader."""
     await one.start()
-    accepted: tuple[int, str] | None = None
+    accepted = (0, "")
+    ready = False
     while not stop.is_set():
         one.step()
         certificate = one.election.certificate
-        if certificate is not None and (certificate.term, certificate.leader) != accepted:
-            accepted = (certificate.term, certificate.leader)
-            line = {"member": one.node, "term": certificate.term, "leader": certificate.leader, "time_s": time.monotonic()}
+        follows = (0, "") if certificate is None else (certificate.term, certificate.leader)
+        if follows != accepted or ready is not one._bus.connected:
+            accepted, ready = follows, one._bus.connected
+            line = {"member": one.node, "ready": ready, "term": follows[0], "leader": follows[1], "time_s": time.monotonic()}
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
         await one._bus.wait(0.1)
