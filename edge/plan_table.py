@@ -13,6 +13,7 @@ import msgspec
 
 from edge.config import EdgeConfig
 from edge.errors import ConfigurationError
+from edge.history import History, history_path
 from edge.limits import Limit, LimitSet
 from edge.made_plan import Made
 from edge.planning import PlanMaker
@@ -35,9 +36,15 @@ class PlanTable(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration does not say, so that the plan is made without it."""
 
 
-def make_table(config: EdgeConfig, *, start_s: float, soc_frac: float, forecasts: Path | None) -> PlanTable:
-    """Plan from `start_s` on. Raises `ConfigurationError` in one line where the plan cannot be made."""
-    maker = PlanMaker(config, clock=ManualClock(start_s))
+def make_table(
+    config: EdgeConfig, *, start_s: float, soc_frac: float, forecasts: Path | None, folder: Path = Path()
+) -> PlanTable:
+    """Plan from `start_s` on, with what the edge of this configuration has learned in `folder` so far, if it has.
+
+    Raises `ConfigurationError` in one line where the plan cannot be made.
+    """
+    history = History(history_path(folder / config.store.path))
+    maker = PlanMaker(config, clock=ManualClock(start_s), history=history)
     site = config.site
     limits = LimitSet(
         export=Limit(limit_w=min(site.contract_export_w, site.export_rating_w), source="contract"),
