@@ -49,19 +49,25 @@ class SwitchingCosts:
 
     def losses_w(self, open_sets: IntArray) -> FloatArray:
         """Losses (B, periods), broken limits charged, infinite without a solution."""
+        return np.asarray(self._solved(open_sets).sum(axis=1))
+
+    def of(self, open_sets: IntArray, weights: FloatArray, *, charged: bool = True) -> FloatArray:
+        """Weighted sum (B,) of the losses over the periods that have a weight; not `charged`: whatever limits they break."""
+        used = np.flatnonzero(weights)
+        found = self._solved(open_sets)[:, :, used]
+        return np.asarray((found.sum(axis=1) if charged else found[:, 0]) @ weights[used])
+
+    def _solved(self, open_sets: IntArray) -> FloatArray:
+        """Losses and charges (B, 2, periods) from memory, after solving what is not in it."""
         keys = [np.sort(row).tobytes() for row in open_sets]
         new = {key: row for row, key in enumerate(keys) if key not in self._known}
         if new:
             flows = self._flows(open_sets[list(new.values())])
-            charged = (flows.loss_w + self._breach_w(flows)).reshape(len(new), self.periods)
-            self._known.update(zip(new, charged, strict=True))
+            charge_w = BREACH_W_PER_PU * self._excess_pu(flows) if self.enforce_limits else np.zeros_like(flows.loss_w)
+            both = np.stack((flows.loss_w, charge_w)).reshape(2, len(new), self.periods)
+            self._known.update(zip(new, both.transpose(1, 0, 2), strict=True))
             self.solved += len(new)
-        return np.array([self._known[key] for key in keys])
-
-    def of(self, open_sets: IntArray, weights: FloatArray) -> FloatArray:
-        """Weighted sum (B,) of the losses over the periods that have a weight."""
-        used = np.flatnonzero(weights)
-        return np.asarray(self.losses_w(open_sets)[:, used] @ weights[used])
+        return np.array([self._known[key] for key in keys]).reshape(len(keys), 2, self.periods)
 
     def is_legal(self, open_sets: IntArray) -> NDArray[np.bool_]:
         """Whether each configuration (B, periods) has a solution and, where limits are enforced, keeps them."""
@@ -84,9 +90,6 @@ class SwitchingCosts:
     def _flows(self, open_sets: IntArray) -> Flows:
         count = open_sets.shape[0]
         return self.feeder.solve(np.repeat(open_sets, self.periods, axis=0), np.tile(self.node_power_va, (1, count)))
-
-    def _breach_w(self, flows: Flows) -> FloatArray | float:
-        return BREACH_W_PER_PU * self._excess_pu(flows) if self.enforce_limits else 0.0
 
     def _excess_pu(self, flows: Flows) -> FloatArray:
         """How far beyond the limits, summed over kinds; infinite without a solution."""

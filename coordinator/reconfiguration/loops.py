@@ -78,6 +78,12 @@ class LoopSpace:
         flow[:tree] = cumulative[self.last_of_subtree[1:] - 1] - cumulative[:-1]
         return flow
 
+    def flow(self, open_set: IntArray, drawn: ComplexArray) -> ComplexArray:
+        """The same under another configuration, `open_set` (loops,)."""
+        flow = self.tree_flow(drawn)
+        own_loops = np.rint(np.linalg.inv(self.loop[:, open_set])) @ self.loop
+        return np.asarray(flow - np.rint(own_loops).T @ flow[open_set])
+
     def exchanges(self, open_set: IntArray, place: int) -> IntArray:
         """The configurations (neighbours, loops) that close `open_set[place]` and open another switch of the loop which that closes."""
         row = np.linalg.inv(self.loop[:, open_set])[place] @ self.loop

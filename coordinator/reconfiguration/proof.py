@@ -20,6 +20,7 @@ from coordinator.reconfiguration.values import Proof
 
 DEFAULT_TREE_LIMIT = 1_000_000
 CHUNK = 4096
+PROGRESS_EVERY = 100_000
 CHOICES_AT_ONCE = 20000
 MAX_CHOICES = 20_000_000
 # A tree whose bound comes this close to the best loss is solved: the bound's own rounding must not decide.
@@ -49,7 +50,7 @@ def prove(
             values = costs.of(open_sets, weights)
             if np.min(values) < value:
                 best, value = open_sets[int(np.argmin(values))], float(np.min(values))
-        if seen - told >= 20000:
+        if seen - told >= PROGRESS_EVERY:
             told = seen
             say(f"enumerated {seen} of {trees:.0f} radial configurations")
     assert seen == round(trees), f"{seen} trees enumerated, {trees} exist"

@@ -73,13 +73,24 @@ def reconfigure(
 
 
 def branch_exchange(costs: SwitchingCosts, start: IntArray, weights: FloatArray, *, method: str) -> tuple[IntArray, Descent]:
-    """Descend by single exchanges; the answer is better than each of its neighbours, all of which were solved."""
-    solved = costs.solved
-    current, value = start, float(costs.of(start[None], weights)[0])
-    began, moves, quiet, place = value, 0, 0, 0
+    """Descend by single exchanges; the answer is better than each of its neighbours, all of which were solved.
+
+    First by loss alone and then with limits: from a start that breaks a limit, following the limit leads to worse places.
+    """
+    solved, began = costs.solved, float(costs.of(start[None], weights)[0])
+    free, first = _descend(costs, start, weights, charged=False)
+    current, second = _descend(costs, free, weights, charged=True)
+    value = float(costs.of(current[None], weights)[0])
+    flows = (costs.solved - solved) * costs.periods
+    return current, Descent(method=method, start_loss_w=_bare(began), loss_w=_bare(value), moves=first + second, flows=flows)
+
+
+def _descend(costs: SwitchingCosts, start: IntArray, weights: FloatArray, *, charged: bool) -> tuple[IntArray, int]:
+    current, value = start, float(costs.of(start[None], weights, charged=charged)[0])
+    moves, quiet, place = 0, 0, 0
     while quiet < current.size:
         options = costs.space.exchanges(current, place)
-        values = costs.of(options, weights)
+        values = costs.of(options, weights, charged=charged)
         best = int(np.argmin(values)) if values.size else -1
         if best >= 0 and _better(float(values[best]), value):
             current, value = options[best], float(values[best])
@@ -87,8 +98,7 @@ def branch_exchange(costs: SwitchingCosts, start: IntArray, weights: FloatArray,
         else:
             quiet += 1
         place = (place + 1) % current.size
-    flows = (costs.solved - solved) * costs.periods
-    return current, Descent(method=method, start_loss_w=_bare(began), loss_w=_bare(value), moves=moves, flows=flows)
+    return current, moves
 
 
 def sequential_opening(costs: SwitchingCosts, weights: FloatArray) -> IntArray:
@@ -134,8 +144,8 @@ def two_exchange(costs: SwitchingCosts, start: IntArray, weights: FloatArray) ->
         reached = costs.of(pairs, weights)
         improved = bool(reached.size) and _better(float(np.min(reached)), value)
         if improved:
-            current, descent = branch_exchange(costs, pairs[int(np.argmin(reached))], weights, method="")
-            value, moves = float(costs.of(current[None], weights)[0]), moves + 2 + descent.moves
+            current, further = _descend(costs, pairs[int(np.argmin(reached))], weights, charged=True)
+            value, moves = float(costs.of(current[None], weights)[0]), moves + 2 + further
     flows = (costs.solved - solved) * costs.periods
     return current, Descent(method="two-exchange from the best", start_loss_w=_bare(began), loss_w=_bare(value), moves=moves, flows=flows)
 

@@ -65,28 +65,21 @@ def candidate_pool(
             weights = np.zeros(periods)
             weights[first : first + length] = 1.0
             pool.append(branch_exchange(costs, static, weights, method="")[0])
-        say(f"candidates for blocks of {length} periods: {len(_distinct(pool))} configurations, {costs.solved * periods} power flows")
-    return _distinct(pool)
+    candidates = _distinct(pool)
+    say(f"candidates for single periods, blocks of them and all: {len(candidates)} configurations, {costs.solved * periods} power flows")
+    return candidates
 
 
 def sequence(costs: SwitchingCosts, pool: IntArray, tariff: SwitchingTariff) -> SwitchingPlan:
     """Solve the dynamic program over a pool whose first row is the present configuration."""
-    per_wh = tariff.loss_price_per_kwh / WH_PER_KWH
-    losses_wh = costs.losses_w(pool) * tariff.step_s / 3600.0
-    operations = _operations(pool, costs.space.loop.shape[1])
-    change = tariff.operation_price * operations
-    if tariff.max_operations is not None:
-        change = np.where(operations > tariff.max_operations, np.inf, change)
-    stage = (per_wh * losses_wh).T
-    path, cost = _cheapest_path(stage, change)
-    legal = np.isfinite(cost) and np.all(costs.is_legal(pool)[path, np.arange(path.size)])
-    if not legal:
-        raise ReconfigurationError(f"{costs.space.network.name}: no sequence of {len(pool)} candidates keeps the limits in every period")
+    losses_wh, operations, stage, change = _tables(costs, pool, tariff)
+    path = cheapest_sequence(costs, pool, tariff)
+    steps = np.concatenate(([0], path))
+    cost = stage[np.arange(path.size), path].sum() + change[steps[:-1], steps[1:]].sum()
     total = np.where(costs.is_legal(pool).all(axis=1), stage.sum(axis=0) + change[0], np.inf)
     static = int(np.argmin(total)) if np.isfinite(total).any() else None
     present_legal = bool(costs.is_legal(pool[:1]).all())
     ever_open = np.unique(pool)
-    steps = np.concatenate(([0], path))
     return SwitchingPlan(
         open_lines=tuple(costs.space.names(pool[row]) for row in path),
         before_wh=float(losses_wh[0].sum()) if present_legal else None,
@@ -103,7 +96,27 @@ def sequence(costs: SwitchingCosts, pool: IntArray, tariff: SwitchingTariff) -> 
     )
 
 
-def _cheapest_path(stage: FloatArray, change: FloatArray) -> tuple[IntArray, float]:
+def cheapest_sequence(costs: SwitchingCosts, pool: IntArray, tariff: SwitchingTariff) -> IntArray:
+    """The row of the pool for every period (T,); ReconfigurationError where no sequence keeps the limits."""
+    _, _, stage, change = _tables(costs, pool, tariff)
+    path = _cheapest_path(stage, change)
+    steps = np.concatenate(([0], path))
+    if not (np.isfinite(change[steps[:-1], steps[1:]]).all() and np.all(costs.is_legal(pool)[path, np.arange(path.size)])):
+        raise ReconfigurationError(f"{costs.space.network.name}: no sequence of {len(pool)} candidates keeps the limits in every period")
+    return path
+
+
+def _tables(costs: SwitchingCosts, pool: IntArray, tariff: SwitchingTariff) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Losses (n, T) in Wh, operations (n, n), and what both cost: (T, n) and (n, n)."""
+    losses_wh = costs.losses_w(pool) * tariff.step_s / 3600.0
+    operations = _operations(pool, costs.space.loop.shape[1])
+    change = tariff.operation_price * operations
+    if tariff.max_operations is not None:
+        change = np.where(operations > tariff.max_operations, np.inf, change)
+    return losses_wh, operations, (tariff.loss_price_per_kwh / WH_PER_KWH * losses_wh).T, change
+
+
+def _cheapest_path(stage: FloatArray, change: FloatArray) -> IntArray:
     """The cheapest row of every stage (periods, n), starting from row 0 before the first, with costs of change (n, n)."""
     periods, count = stage.shape
     came_from = np.zeros((periods, count), dtype=np.int64)
@@ -116,7 +129,7 @@ def _cheapest_path(stage: FloatArray, change: FloatArray) -> tuple[IntArray, flo
     path[-1] = np.argmin(reach)
     for period in range(periods - 1, 0, -1):
         path[period - 1] = came_from[period, path[period]]
-    return path, float(np.min(reach))
+    return path
 
 
 def _operations(pool: IntArray, branches: int) -> FloatArray:

@@ -29,6 +29,7 @@ import numpy as np
 
 from coordinator.mechanisms.conversation import ConversationError, Step
 from coordinator.mechanisms.disco.market import Accounts, DiscoMarket, FlexibleLoads, FloatArray, IntArray, Trade, accounts
+from coordinator.mechanisms.signals import NetResponse, NetSignal, flaw_of
 
 RELAXATION = 1.6
 PENALTY_FACTOR = 2.0
@@ -38,34 +39,15 @@ PENALTY_LAST_ROUND = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BusSignal:
-    """What the DisCo says to one bus (T,): answer with the least price_per_kwh x + weight / 2 (x - target_w)^2.
-
-    `weight` is in price per kWh for each watt of distance.
-    """
-
-    price_per_kwh: FloatArray
-    target_w: FloatArray
-    weight: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BusResponse:
-    """The net load (T,) that a bus would take."""
-
-    net_w: FloatArray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BusOfUsers:
     """The end-users at one bus as one load, `loads` with a single row, answering within its own limits."""
 
     loads: FlexibleLoads
 
-    def respond(self, signal: BusSignal, /) -> BusResponse:
+    def respond(self, signal: NetSignal, /) -> NetResponse:
         """The allowed net load nearest to what the price makes of the target."""
         wish_w = signal.target_w - signal.price_per_kwh / signal.weight
-        return BusResponse(net_w=self.loads.nearest(wish_w[None])[0])
+        return NetResponse(net_w=self.loads.nearest(wish_w[None])[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +89,12 @@ class NegotiatedPricing:
         """The buses."""
         return self.buses
 
-    def begin(self) -> Step[NegotiationState, BusSignal, Agreement]:
+    def begin(self) -> Step[NegotiationState, NetSignal, Agreement]:
         """Start from nothing traded at the prices of the market without interplay."""
         price = self.market.regional_per_kwh[self.region_of_bus]
         return self._step(NegotiationState(target_w=np.zeros_like(price), multiplier_per_kwh=price, weight=self.weight, rounds=0))
 
-    def hear(self, state: NegotiationState, responses: Mapping[str, BusResponse]) -> Step[NegotiationState, BusSignal, Agreement]:
+    def hear(self, state: NegotiationState, responses: Mapping[str, NetResponse]) -> Step[NegotiationState, NetSignal, Agreement]:
         """The DisCo's best target for these answers, and the multiplier that moves towards it."""
         answer_w = np.array([responses[bus].net_w for bus in self.buses])
         relaxed_w = RELAXATION * answer_w + (1.0 - RELAXATION) * state.target_w
@@ -126,11 +108,9 @@ class NegotiatedPricing:
             return Step(state=following, signals={}, outcome=outcome)
         return self._step(replace(following, weight=_next_weight(following, moved, apart)))
 
-    def flaw(self, group: str, response: BusResponse) -> str | None:
+    def flaw(self, group: str, response: NetResponse) -> str | None:
         """A response must be a finite number for every interval."""
-        if response.net_w.shape != self.market.wholesale_per_kwh.shape or not np.isfinite(response.net_w).all():
-            return f"answered {response.net_w.shape} values, expected {self.market.wholesale_per_kwh.size} finite ones"
-        return None
+        return flaw_of(response, self.market.wholesale_per_kwh.size)
 
     def without(self, groups: frozenset[str]) -> Self:
         """A bus that is left out trades nothing."""
@@ -153,9 +133,9 @@ class NegotiatedPricing:
         right = vectors.T @ (weight * wish_w - wholesale)
         return np.asarray(vectors @ (right / (weight + 2.0 * wholesale * values[:, None])))
 
-    def _step(self, state: NegotiationState) -> Step[NegotiationState, BusSignal, Agreement]:
+    def _step(self, state: NegotiationState) -> Step[NegotiationState, NetSignal, Agreement]:
         signals = {
-            bus: BusSignal(
+            bus: NetSignal(
                 price_per_kwh=state.multiplier_per_kwh[place], target_w=state.target_w[place], weight=state.weight
             )
             for place, bus in enumerate(self.buses)

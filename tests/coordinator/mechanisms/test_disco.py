@@ -16,8 +16,9 @@ from scipy.optimize import linprog
 from coordinator.mechanisms.conversation import ConversationError, converse
 from coordinator.mechanisms.disco.central import central_optimum, loss_matrix
 from coordinator.mechanisms.disco.market import DiscoMarket, FlexibleLoads, Trade, accounts, money_identity
-from coordinator.mechanisms.disco.negotiated import BusOfUsers, BusResponse, BusSignal, NegotiatedPricing, settle
+from coordinator.mechanisms.disco.negotiated import BusOfUsers, NegotiatedPricing, settle
 from coordinator.mechanisms.disco.published import PublishedPricing, RegionOfUsers
+from coordinator.mechanisms.signals import NetResponse, NetSignal
 from coordinator.network.cases import load_case
 from coordinator.powerflow.balanced import solve_balanced
 
@@ -181,8 +182,8 @@ def test_a_split_that_no_price_gives_is_refused() -> None:
 class Liar:
     """Answers nonsense."""
 
-    def respond(self, signal: BusSignal, /) -> BusResponse:
-        return BusResponse(net_w=np.full_like(signal.target_w, np.nan))
+    def respond(self, signal: NetSignal, /) -> NetResponse:
+        return NetResponse(net_w=np.full_like(signal.target_w, np.nan))
 
 
 def test_a_bus_that_answers_nonsense_trades_nothing_and_is_named() -> None:

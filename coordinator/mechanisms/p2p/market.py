@@ -1,0 +1,152 @@
+"""The community market: communities trade with each other first, and with the retailer what is left.
+
+    minimise  sum_c own_cost_c(x_c) + tariff(sum_c x_c) + loss_price * loss(x)
+
+over net loads x (communities, T). tariff(P) is retail P for P > 0 and feed_in P for P < 0, so the price at which communities trade, the
+multiplier of sum_c x_c = P, lies between feed-in and retail: at retail where the market is short, at feed-in where it is long, and
+anywhere between where it balances itself (source 002, equation 4). A community pays that price and its own marginal losses.
+
+Iterated by consensus ADMM with over-relaxation and a penalty that is balanced for some rounds (S. Boyd et al., 2011, sections 3.4 and 7.3).
+A response is locally feasible, so the outcome is made of responses; what the last targets differ from them goes to the retailer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from coordinator.mechanisms.conversation import Step
+from coordinator.mechanisms.p2p.community import Tariff
+from coordinator.mechanisms.p2p.losses import LossModel
+from coordinator.mechanisms.signals import FloatArray, NetResponse, NetSignal, flaw_of
+
+RELAXATION = 1.6
+BALANCE_RATIO = 3.0
+BALANCE_FACTOR = 2.0
+BALANCE_EVERY = 3
+BALANCE_LAST_ROUND = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketState:
+    """`target_w` and `price_per_kwh` are (communities, T), `market_per_kwh` (T,) the price of the last clearing."""
+
+    target_w: FloatArray
+    price_per_kwh: FloatArray
+    market_per_kwh: FloatArray
+    weight: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clearing:
+    """The outcome: net loads (communities, T), the price of trade (T,), and what every community pays (communities, T), losses included."""
+
+    net_w: FloatArray
+    market_per_kwh: FloatArray
+    price_per_kwh: FloatArray
+    own_cost: float
+    rounds: int
+
+    @property
+    def traded_w(self) -> FloatArray:
+        """What is sold between communities (T,): the smaller of all exports and all imports."""
+        exports = np.maximum(-self.net_w, 0.0).sum(axis=0)
+        return np.asarray(np.minimum(exports, np.maximum(self.net_w, 0.0).sum(axis=0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommunityMarket:
+    """The market of some communities on a network; settled when answers and targets differ, and targets move, by less than `tolerance_frac`
+    of the answers (root mean square).
+    """
+
+    names: tuple[str, ...]
+    tariff: Tariff
+    losses: LossModel
+    loss_per_kwh: float
+    weight: float
+    tolerance_frac: float = 1e-3
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The communities."""
+        return self.names
+
+    def begin(self) -> Step[MarketState, NetSignal, Clearing]:
+        """Nothing traded, at the middle of feed-in and retail."""
+        periods = self.tariff.retail_per_kwh.size
+        middle = 0.5 * (self.tariff.retail_per_kwh + self.tariff.feed_in_per_kwh)
+        price = np.tile(middle, (len(self.names), 1))
+        zero = np.zeros((len(self.names), periods))
+        return self._step(MarketState(target_w=zero, price_per_kwh=price, market_per_kwh=middle, weight=self.weight, rounds=0))
+
+    def hear(self, state: MarketState, responses: Mapping[str, NetResponse]) -> Step[MarketState, NetSignal, Clearing]:
+        """Clear the market for these answers, and move prices towards the clearing."""
+        answer_w = np.array([responses[name].net_w for name in self.names])
+        relaxed_w = RELAXATION * answer_w + (1.0 - RELAXATION) * state.target_w
+        target_w, market = self._clear(relaxed_w + state.price_per_kwh / state.weight, state.weight)
+        price = state.price_per_kwh + state.weight * (relaxed_w - target_w)
+        apart, moved = _rms(answer_w - target_w), _rms(target_w - state.target_w)
+        following = MarketState(target_w=target_w, price_per_kwh=price, market_per_kwh=market, weight=state.weight, rounds=state.rounds + 1)
+        if max(apart, moved) <= self.tolerance_frac * max(_rms(answer_w), 1.0):
+            cost = sum(response.own_cost for response in responses.values())
+            clearing = Clearing(net_w=answer_w, market_per_kwh=market, price_per_kwh=price, own_cost=cost, rounds=following.rounds)
+            return Step(state=following, signals={}, outcome=clearing)
+        return self._step(replace(following, weight=_balanced(following, apart, moved)))
+
+    def flaw(self, group: str, response: NetResponse) -> str | None:
+        """A response must be a finite number for every interval."""
+        return flaw_of(response, self.tariff.retail_per_kwh.size)
+
+    def without(self, groups: frozenset[str]) -> Self:
+        """A community that is left out trades with its retailer alone; what it does on the network is then part of the background."""
+        kept = [place for place, name in enumerate(self.names) if name not in groups]
+        losses = LossModel(
+            square=self.losses.square[:, kept][:, :, kept], linear=self.losses.linear[:, kept], constant_w=self.losses.constant_w
+        )
+        return replace(self, names=tuple(self.names[place] for place in kept), losses=losses)
+
+    def cost(self, clearing: Clearing, step_s: float) -> float:
+        """The value of the objective at an outcome."""
+        loss_kwh = float(self.losses.loss_w(clearing.net_w).sum()) * step_s / 3600.0 / 1e3
+        return clearing.own_cost + self.tariff.cost(clearing.net_w.sum(axis=0), step_s) + self.loss_per_kwh * loss_kwh
+
+    def _clear(self, wish_w: FloatArray, weight: float) -> tuple[FloatArray, FloatArray]:
+        """argmin tariff(sum z) + loss_price loss(z) + weight / 2 |z - wish|^2, and the price of the sum.
+
+        For a price m of the sum, z = A^-1 (weight wish - loss_price linear - m) with A = weight I + 2 loss_price square, so the sum falls
+        linearly in m: retail if it is still positive there, feed-in if it is negative there, else where it is zero.
+        """
+        communities = wish_w.shape[0]
+        matrix = weight * np.eye(communities) + 2.0 * self.loss_per_kwh * self.losses.square
+        right = np.stack((weight * wish_w.T - self.loss_per_kwh * self.losses.linear, np.ones_like(wish_w.T)), axis=2)
+        free, per_price = np.moveaxis(np.linalg.solve(matrix, right), 2, 0)
+        balanced = free.sum(axis=1) / per_price.sum(axis=1)
+        market = np.clip(balanced, self.tariff.feed_in_per_kwh, self.tariff.retail_per_kwh)
+        return np.asarray((free - market[:, None] * per_price).T), market
+
+    def _step(self, state: MarketState) -> Step[MarketState, NetSignal, Clearing]:
+        signals = {
+            name: NetSignal(price_per_kwh=state.price_per_kwh[place], target_w=state.target_w[place], weight=state.weight)
+            for place, name in enumerate(self.names)
+        }
+        return Step(state=state, signals=signals)
+
+
+def _balanced(state: MarketState, apart: float, moved: float) -> float:
+    """Balance both residuals every few rounds, and no longer once convergence must be left alone."""
+    if state.rounds % BALANCE_EVERY or state.rounds > BALANCE_LAST_ROUND:
+        return state.weight
+    if apart > BALANCE_RATIO * moved:
+        return state.weight * BALANCE_FACTOR
+    if moved > BALANCE_RATIO * apart:
+        return state.weight / BALANCE_FACTOR
+    return state.weight
+
+
+def _rms(values: FloatArray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
