@@ -13,6 +13,7 @@ from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
 from coordinator.store import Store
 from protocols.keys import load_private_key, load_public_key
+from protocols.mqtt_bus import with_files_beside
 from protocols.signing import Signer, Verifier
 
 SQLITE_FILE = "sqlite:///"
@@ -38,6 +39,7 @@ def beside(config: CoordinatorConfig, folder: Path) -> CoordinatorConfig:
         feeder=msgspec.structs.replace(feeder, network=network),
         store=msgspec.structs.replace(store, url=url),
         nodes=nodes,
+        broker=with_files_beside(config.broker, folder),
     )
 
 

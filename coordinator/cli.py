@@ -13,7 +13,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
+from coordinator.enrolment.parsers import add_enrolment_parsers
 from coordinator.errors import CoordinatorError, PowerFlowError
 from protocols.errors import ProtocolError
 
@@ -30,13 +32,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     level = logging.DEBUG if arguments.verbose else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    from coordinator import commands
-
     try:
-        return int(getattr(commands, arguments.command)(arguments))
+        return int(getattr(_module(arguments), arguments.command)(arguments))
     except (CoordinatorError, ProtocolError) as error:
         sys.stderr.write(f"commonwatt-coordinator: {error}\n")
         return EXIT_NO if isinstance(error, PowerFlowError) else EXIT_USAGE
+
+
+def _module(arguments: argparse.Namespace) -> ModuleType:
+    """Where the subcommand is; imported when it is wanted, because one of the two brings the numerics."""
+    if "enrolment" in arguments:
+        from coordinator.enrolment import command
+
+        return command
+    from coordinator import commands
+
+    return commands
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
     run.add_argument("--step-s", type=_positive, default=1.0, help="seconds between two steps (default 1)")
     run.set_defaults(command="run")
+
+    add_enrolment_parsers(commands)
 
     ask = commands.add_parser("envelopes", help="compute verified envelopes for one interval")
     _network_arguments(ask)

@@ -18,6 +18,7 @@ import numpy as np
 
 from coordinator.assembly import beside, open_store, read_network, read_signer, read_verifier
 from coordinator.config import load_config
+from coordinator.enrolment.trust import MemberTrust, member_trust
 from coordinator.envelopes import AllocationRule, EnvelopeProblem, EnvelopeResult, Infeasible, Participant, compute_envelopes
 from coordinator.errors import NetworkError
 from coordinator.network.cases import check, load
@@ -29,7 +30,7 @@ from coordinator.powerflow.result import FloatArray, PowerFlowResult, line_loadi
 from coordinator.reconfiguration.command import reconfigure as reconfigure
 from coordinator.service import CoordinatorService, status_message
 from protocols.bus import BusMessage
-from protocols.clock import SystemClock
+from protocols.clock import Clock, SystemClock
 from protocols.messages import Guarantee, SafetyState
 from protocols.mqtt_bus import MqttBus
 from protocols.signing import Sequencer
@@ -205,7 +206,8 @@ def _envelope_lines(network: Network, result: EnvelopeResult) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the service until SIGTERM or SIGINT."""
-    config = beside(load_config(arguments.config), arguments.config.resolve().parent)
+    folder = arguments.config.resolve().parent
+    config = beside(load_config(arguments.config), folder)
     clock = SystemClock()
     signer = read_signer(config)
     community = config.identity.community
@@ -214,6 +216,7 @@ def run(arguments: argparse.Namespace) -> int:
     def will() -> BusMessage:
         return status_message(signer, community, clock.now_s(), wills.next(), SafetyState.OFFLINE, ("connection lost",))
 
+    verifier = read_verifier(config)
     service = CoordinatorService(
         config,
         bus=MqttBus(config.broker, client_id=f"coordinator-{community}", will=will),
@@ -221,13 +224,13 @@ def run(arguments: argparse.Namespace) -> int:
         network=read_network(config),
         store=open_store(config),
         signer=signer,
-        verifier=read_verifier(config),
+        verifier=verifier,
     )
-    asyncio.run(_loop(service, arguments.step_s))
+    asyncio.run(_loop(service, arguments.step_s, clock, member_trust(folder, verifier)))
     return EXIT_DONE
 
 
-async def _loop(service: CoordinatorService, step_s: float) -> None:
+async def _loop(service: CoordinatorService, step_s: float, clock: Clock, trust: MemberTrust | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -236,6 +239,8 @@ async def _loop(service: CoordinatorService, step_s: float) -> None:
     log.info("started")
     try:
         while not stopping.is_set():
+            if trust is not None:
+                trust.refresh(clock.now_s(), clock.monotonic_s())
             record = await service.step()
             log.debug("received %d, computed %d, published %d", record.received, record.computed, record.published)
             try:

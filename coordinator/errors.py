@@ -52,3 +52,7 @@ class StoreFullError(StoreError):
 
 class UnverifiedEnvelopeError(CoordinatorError):
     """An envelope without a passed AC verification was about to be published under a guarantee class."""
+
+
+class EnrolmentError(CoordinatorError):
+    """An enrolment, renewal or revocation cannot be done; the text says why in one line and shows no secret."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.enrolment.command import add_enrolment_parsers
 from edge.errors import ConfigurationError, EdgeError
 from edge.probe import add_probe_parser
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(run)
     run.add_argument("--cycles", type=_positive, metavar="N", help="stop after N control cycles")
     run.set_defaults(run=_run)
+    add_enrolment_parsers(commands)
     add_probe_parser(commands)
     check = commands.add_parser(
         "check-config", help="say whether a configuration can be used", description="Check a configuration; print one line."
@@ -122,7 +124,8 @@ def _plan(args: argparse.Namespace) -> int:
 
     config = load_config(args.config)
     start_s = default_start_s() if args.start is None else args.start
-    table = make_table(config, start_s=start_s, soc_frac=args.soc, forecasts=args.forecasts)
+    folder = args.config.resolve().parent
+    table = make_table(config, start_s=start_s, soc_frac=args.soc, forecasts=args.forecasts, folder=folder)
     sys.stdout.write((msgspec.json.encode(table).decode() if args.json else render_text(table)) + "\n")
     return 0
 

@@ -13,6 +13,10 @@ class ConfigurationError(EdgeError):
     """The configuration file cannot be used; the message is one line: file, what, path inside the file."""
 
 
+class EnrolmentError(EdgeError):
+    """An enrolment or renewal cannot go on; the text says why in one line and shows no secret."""
+
+
 class StoreError(EdgeError):
     """The durable state could not be read or written."""
 

@@ -29,7 +29,7 @@ from protocols.clock import Clock, SystemClock
 from protocols.errors import ProtocolError
 from protocols.keys import load_private_key, load_public_key
 from protocols.messages import SafetyState
-from protocols.mqtt_bus import MqttBus
+from protocols.mqtt_bus import MqttBus, with_files_beside
 from protocols.signing import Sequencer, Signer, Verifier
 from protocols.topics import control_topic
 
@@ -53,7 +53,10 @@ def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock, part: Communi
         )
 
     controls = control_topic(identity.community, identity.node, "+")
-    bus = MqttBus(config.broker, client_id=identity.node, will=will, kept_until_handled=controls)
+    try:
+        bus = MqttBus(with_files_beside(config.broker, folder), client_id=identity.node, will=will, kept_until_handled=controls)
+    except ProtocolError as error:
+        raise ConfigurationError(f"{error} - at $.broker.tls") from error
     store = Store(folder / config.store.path, node=identity.node, fsync=config.store.fsync)
     history = History(history_path(folder / config.store.path))
     return EdgeAgent(
@@ -82,7 +85,7 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
     assert identity.key_file is not None, "checked above"
     key = load_private_key(folder / identity.key_file)
     will = part_will(identity.community, identity.node, key, clock)
-    settings = msgspec.structs.replace(config.broker, session_expiry_s=0)
+    settings = msgspec.structs.replace(with_files_beside(config.broker, folder), session_expiry_s=0)
     return make_part(
         config,
         bus=MqttBus(settings, client_id=f"{identity.node}-community", will=will),

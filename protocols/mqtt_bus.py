@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import paho.mqtt.client as mqtt
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -98,7 +98,7 @@ class MqttBus:
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
         if self._settings.tls is not None:
-            client.tls_set_context(_tls_context(self._settings.tls))
+            client.tls_set_context(tls_context(self._settings.tls))
         return client
 
     @property
@@ -346,11 +346,25 @@ def _empty_properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+def tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """Trust in this authority alone, and this client's certificate. Raises `BusError`; a key that others may read is refused."""
     for path in (files.ca_file, files.cert_file, files.key_file):
         if not Path(path).is_file():
             raise BusError(f"{path}: no such file (TLS of the broker connection)")
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=files.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(files.cert_file, files.key_file)
+    if Path(files.key_file).stat().st_mode & 0o077:
+        raise BusError(f"{files.key_file}: a private key must not be accessible to group or others (chmod 600)")
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=files.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(files.cert_file, files.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise BusError(f"{files.cert_file}, {files.key_file}, {files.ca_file}: not usable for TLS: {error}") from error
     return context
+
+
+def with_files_beside(settings: MqttSettings, folder: Path) -> MqttSettings:
+    """The same settings with the files of TLS taken from `folder`, where the configuration lies; absolute paths stay."""
+    if settings.tls is None:
+        return settings
+    files = {name: str(folder / path) for name, path in structs.asdict(settings.tls).items()}
+    return structs.replace(settings, tls=TlsFiles(**files))

@@ -1,0 +1,1 @@
+"""How this household joins its community and keeps its certificate fresh."""

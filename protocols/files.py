@@ -1,0 +1,109 @@
+"""Files that matter, written whole or not at all, and secrets that only their owner reads. A shell: it touches the disk.
+
+A file is made beside its final name, brought to the disk and renamed, so that a power cut leaves the old one or the new one. A secret
+has mode 0600 from its first byte on; one that group or others may touch is refused when it is read, as ssh does.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from protocols.errors import ProtocolError
+
+MAX_FILE_BYTES: Final = 256 * 1024
+STANDARD_STREAM: Final = Path("-")
+
+
+class FileRefused(ProtocolError):
+    """A file cannot be read or written, is too large, or others have access to a secret in it. The message never shows content."""
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a secret with mode 0600, in one step."""
+    _write(path, data, 0o600)
+
+
+def write_public(path: Path, data: bytes) -> None:
+    """Write a file that everybody may read, in one step."""
+    _write(path, data, 0o644)
+
+
+def read_private(path: Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Read a secret; refuses one that group or others have access to."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise FileRefused(f"{path}: a secret must not be accessible to group or others (chmod 600)")
+            data = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise FileRefused(f"{path}: {error.strerror or error}") from error
+    return _bounded(data, str(path), limit_bytes)
+
+
+def read_any(path: Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Read a file that is not secret; `-` is standard input."""
+    if path == STANDARD_STREAM:
+        return _bounded(sys.stdin.buffer.read(limit_bytes + 1), "standard input", limit_bytes)
+    try:
+        with path.open("rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise FileRefused(f"{path}: not a regular file")
+            data = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise FileRefused(f"{path}: {error.strerror or error}") from error
+    return _bounded(data, str(path), limit_bytes)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder that only its owner enters; one that is there already keeps its mode."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileRefused(f"{path}: cannot make the folder: {error.strerror or error}") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), mode)
+                _keep_owner(file.fileno(), path)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise FileRefused(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _keep_owner(descriptor: int, path: Path) -> None:
+    """Run as root, a file that is replaced stays with its owner: the broker must still read its own."""
+    if os.geteuid() == 0 and path.exists():
+        before = path.stat()
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+
+
+def _bounded(data: bytes, where: str, limit_bytes: int) -> bytes:
+    if len(data) > limit_bytes:
+        raise FileRefused(f"{where}: longer than {limit_bytes} bytes")
+    return data
