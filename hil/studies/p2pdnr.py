@@ -18,6 +18,7 @@ from coordinator.mechanisms.p2p.central import central_clearing
 from coordinator.mechanisms.p2p.community import CommunityAtBus
 from coordinator.mechanisms.p2p.losses import loss_model
 from coordinator.mechanisms.p2p.market import Clearing, CommunityMarket
+from coordinator.mechanisms.p2p.trades import bills, trades_w
 from coordinator.network.cases import load, load_case
 from coordinator.network.model import Network
 from coordinator.reconfiguration import Reconfiguration, SwitchingCosts, SwitchingTariff, reconfigure
@@ -84,14 +85,19 @@ def p2pdnr(order: StudyOrder, say: Say) -> Findings:
 
 @dataclass(slots=True, kw_only=True)
 class TradingFeeder:
-    """The 69-bus feeder with its communities; `conversations` remembers the rounds of every market that was held, and its gap."""
+    """The 69-bus feeder with its communities; `conversations` remembers the rounds of every market that was held, and its gap.
+
+    `first` is the first market, on the present configuration; `alone_bills` what communities pay without trade.
+    """
 
     hood: Neighbourhood
     members: tuple[CommunityAtBus, ...]
     factor: float
     start: Cleared
     start_net_w: FloatArray
+    alone_bills: FloatArray
     conversations: list[tuple[int, float]]
+    first: Clearing | None = None
 
     @classmethod
     def build(cls) -> TradingFeeder:
@@ -108,10 +114,10 @@ class TradingFeeder:
         members = tuple(CommunityAtBus(community=community) for community in hood.communities)
         answers = [member.alone(hood.tariff, max_export_w=0.0) for member in members]
         net_w = np.array([answer.net_w for answer in answers])
-        bills = sum(answer.own_cost + hood.tariff.cost(answer.net_w, HOUR_S) for answer in answers)
+        alone = np.array([answer.own_cost + hood.tariff.cost(answer.net_w, HOUR_S) for answer in answers])
         factor = _factor(hood, net_w)
-        start = Cleared(power_va=hood.power_va(factor, net_w), cost=bills)
-        return cls(hood=hood, members=members, factor=factor, start=start, start_net_w=net_w, conversations=[])
+        start = Cleared(power_va=hood.power_va(factor, net_w), cost=float(alone.sum()))
+        return cls(hood=hood, members=members, factor=factor, start=start, start_net_w=net_w, alone_bills=alone, conversations=[])
 
     def settle(self, *, trade: bool, switch: bool, say: Say) -> FixedPoint:
         """Alternate what is allowed until nothing improves."""
@@ -127,6 +133,7 @@ class TradingFeeder:
         if talk.outcome is None:
             raise RunError(f"the market of the communities was not settled within {MAX_ROUNDS} rounds")
         best = market.cost(central_clearing(market, self.members), HOUR_S)
+        self.first = talk.outcome if self.first is None else self.first
         self.conversations.append((talk.rounds, abs(market.cost(talk.outcome, HOUR_S) - best) / abs(best)))
         return Cleared(power_va=hood.power_va(self.factor, talk.outcome.net_w), cost=self._bills(talk.outcome))
 
@@ -245,7 +252,18 @@ def _way_rows(ways: list[Way]) -> list[Row]:
 
 def _market_rows(street: TradingFeeder) -> list[Row]:
     rounds, gaps = zip(*street.conversations, strict=True)
+    assert street.first is not None
+    sold_kwh = float(trades_w(street.first.net_w).sum()) * HOUR_S / 3600.0 / 1e3
+    saved = street.alone_bills - bills(street.first, street.hood.tariff, HOUR_S)
     return [
+        Row(quantity="traded between communities, trade alone [kWh]", ours=sold_kwh),
+        Row(
+            quantity="least saving of a community, trade alone [EUR]",
+            ours=float(saved.min()),
+            target="> 0",
+            met=bool(saved.min() > 0.0),
+            note="per day: " + ", ".join(f"{bus}: {value:.1f}" for bus, value in zip(street.hood.buses, saved, strict=True)),
+        ),
         Row(
             quantity="worst gap of a market to the central optimum [%]",
             ours=100.0 * max(gaps),

@@ -47,9 +47,9 @@ def central_clearing(market: CommunityMarket, members: Sequence[CommunityAtBus])
     )
     net_w = W_PER_KW * x[schedules : schedules + nets].reshape(count, periods)
     ends = np.cumsum([problem.linear.size for problem in problems])
-    cost = sum(problem.own_cost(x[end - problem.linear.size : end]) for problem, end in zip(problems, ends, strict=True))
+    costs = np.array([problem.own_cost(x[end - problem.linear.size : end]) for problem, end in zip(problems, ends, strict=True)])
     price = np.full(periods, np.nan)
-    return Clearing(net_w=net_w, market_per_kwh=price, price_per_kwh=np.full_like(net_w, np.nan), own_cost=cost, rounds=0)
+    return Clearing(net_w=net_w, market_per_kwh=price, price_per_kwh=np.full_like(net_w, np.nan), own_costs=costs, rounds=0)
 
 
 def _by_member(square: FloatArray) -> sparse.csc_matrix:

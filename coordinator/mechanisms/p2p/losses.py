@@ -29,10 +29,6 @@ class LossModel:
             np.einsum("it,tij,jt->t", net_w, self.square, net_w) + np.einsum("ti,it->t", self.linear, net_w) + self.constant_w
         )
 
-    def marginal_frac(self, net_w: FloatArray) -> FloatArray:
-        """Watts of loss for each further watt (buses, T)."""
-        return np.asarray(2.0 * np.einsum("tij,jt->it", self.square, net_w) + self.linear.T)
-
 
 def loss_model(
     feeder: SwitchedFeeder, open_sets: IntArray, background_va: ComplexArray, nodes: IntArray, reference_w: FloatArray

@@ -43,19 +43,18 @@ class MarketState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clearing:
-    """The outcome: net loads (communities, T), the price of trade (T,), and what every community pays (communities, T), losses included."""
+    """The outcome: net loads (communities, T), the price of trade (T,), that with losses (communities, T), and own costs (communities,)."""
 
     net_w: FloatArray
     market_per_kwh: FloatArray
     price_per_kwh: FloatArray
-    own_cost: float
+    own_costs: FloatArray
     rounds: int
 
     @property
-    def traded_w(self) -> FloatArray:
-        """What is sold between communities (T,): the smaller of all exports and all imports."""
-        exports = np.maximum(-self.net_w, 0.0).sum(axis=0)
-        return np.asarray(np.minimum(exports, np.maximum(self.net_w, 0.0).sum(axis=0)))
+    def own_cost(self) -> float:
+        """What all schedules cost together, apart from any price."""
+        return float(self.own_costs.sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +92,8 @@ class CommunityMarket:
         apart, moved = _rms(answer_w - target_w), _rms(target_w - state.target_w)
         following = MarketState(target_w=target_w, price_per_kwh=price, market_per_kwh=market, weight=state.weight, rounds=state.rounds + 1)
         if max(apart, moved) <= self.tolerance_frac * max(_rms(answer_w), 1.0):
-            cost = sum(response.own_cost for response in responses.values())
-            clearing = Clearing(net_w=answer_w, market_per_kwh=market, price_per_kwh=price, own_cost=cost, rounds=following.rounds)
+            costs = np.array([responses[name].own_cost for name in self.names])
+            clearing = Clearing(net_w=answer_w, market_per_kwh=market, price_per_kwh=price, own_costs=costs, rounds=following.rounds)
             return Step(state=following, signals={}, outcome=clearing)
         return self._step(replace(following, weight=_balanced(following, apart, moved)))
 

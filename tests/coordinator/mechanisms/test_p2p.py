@@ -17,6 +17,7 @@ from coordinator.mechanisms.p2p.central import central_clearing
 from coordinator.mechanisms.p2p.community import Community, CommunityAtBus, FlexibleLoad, Generator, Storage, Tariff
 from coordinator.mechanisms.p2p.losses import LossModel, loss_model
 from coordinator.mechanisms.p2p.market import Clearing, CommunityMarket
+from coordinator.mechanisms.p2p.trades import bills, trades_w
 from coordinator.mechanisms.signals import NetResponse, NetSignal
 from coordinator.network.cases import load_case
 from coordinator.network.model import Connection
@@ -168,6 +169,24 @@ def test_losses_are_exact_at_the_reference_and_close_beside_it() -> None:
         costs = SwitchingCosts(network, moved)
         exact_w = costs.losses_w(costs.space.present_open[None])[0]
         np.testing.assert_allclose(model.loss_w(np.full((len(BUSES), PERIODS), shift_w)), exact_w, rtol=tolerance)
+
+
+def test_trades_balance_and_cost_what_the_market_costs() -> None:
+    """The shorter side trades in full, money between members cancels, and nobody would have done better with the retailer."""
+    outcome, prices = settled(market(no_losses())), tariff()
+    net_w, sold = outcome.net_w, trades_w(outcome.net_w)
+    exports, imports = np.maximum(-net_w, 0.0), np.maximum(net_w, 0.0)
+    np.testing.assert_allclose(sold.sum(axis=(0, 1)), np.minimum(exports.sum(axis=0), imports.sum(axis=0)))
+    assert np.all(sold.sum(axis=1) <= exports + 1e-9) and np.all(sold.sum(axis=0) <= imports + 1e-9)
+    paid = bills(outcome, prices, HOUR_S)
+    assert paid.sum() == pytest.approx(outcome.own_cost + prices.cost(net_w.sum(axis=0), HOUR_S), rel=1e-9)
+    retailer = np.array([prices.cost(row, HOUR_S) for row in net_w]) + outcome.own_costs
+    assert np.all(paid <= retailer + 1e-9)
+
+
+def test_no_trade_is_no_trade() -> None:
+    assert not trades_w(np.zeros((3, 2))).any()
+    assert not trades_w(np.ones((3, 2))).any()
 
 
 class Silent:
