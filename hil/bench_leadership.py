@@ -44,6 +44,8 @@ BITS: Final = 3200
 MEMBERS: Final = 100
 PASSES: Final = 9
 NAIVE_VALUES: Final = 2
+FRESH: Final = 5
+POOLED: Final = 20
 ELECTIONS: Final = 400
 COMMUNITY: Final = "bench"
 
@@ -122,9 +124,20 @@ class World:
         plaintexts = packing.pack(slots, self.group.chunk)
         return [encryptor.combine(plaintext, one.value) for plaintext, one in zip(plaintexts, randomisers, strict=True)]
 
-    def encrypt_fresh(self, vector: list[int], seeds: list[bytes]) -> list[int]:
-        """The same with randomisers that are computed now."""
-        return self.encrypt(vector, self.randomisers(seeds), "11" * 32)
+    def encrypt_fresh(self, reports: list[tuple[list[int], list[bytes]]]) -> None:
+        """Values to ciphertexts, with randomisers that are computed now."""
+        for vector, seeds in reports:
+            self.encrypt(vector, self.randomisers(seeds), "11" * 32)
+
+    def ready(self, count: int) -> list[tuple[list[int], list[Randomiser]]]:
+        """Reports to be made, each with what a pool would hand out: any units cost the same to use."""
+        square, chunks = self.group.key.n**2, range(self.group.ciphertexts)
+        return [(self.vector(), [Randomiser(b"", self.rng.randrange(square)) for _ in chunks]) for _ in range(count)]
+
+    def encrypt_ready(self, reports: list[tuple[list[int], list[Randomiser]]]) -> None:
+        """Values to ciphertexts, with randomisers from a pool."""
+        for vector, randomisers in reports:
+            self.encrypt(vector, randomisers, "11" * 32)
 
     def round(self, measured: Measured | None = None) -> tuple[LeaderRound, dict[str, bytes], list[list[int]]]:
         """All members report; the first report that uses a set of pads and the others are counted apart."""
@@ -163,9 +176,9 @@ def _one_pass(day: World, long: World, measured: Measured) -> None:
     naive = phe.PaillierPublicKey(key.n)
     measured.time("naive value", lambda: [naive.encrypt(value) for value in day.vector()[:NAIVE_VALUES]], NAIVE_VALUES)
     for name, world in (("96", day), ("288", long)):
-        vector, seeds = world.vector(), world.seeds()
-        measured.time(f"encrypt {name}", partial(world.encrypt_fresh, vector, seeds))
-        measured.time(f"pool {name}", partial(world.encrypt, vector, world.randomisers(seeds), "11" * 32))
+        reports = [(world.vector(), world.seeds()) for _ in range(FRESH)]
+        measured.time(f"encrypt {name}", partial(world.encrypt_fresh, reports), FRESH)
+        measured.time(f"pool {name}", partial(world.encrypt_ready, world.ready(POOLED)), POOLED)
     round_, sealed, vectors = day.round(measured)
     measured.time("receive", lambda: [round_.receive_report(one) for one in sealed.values()], len(sealed))
     exponents = [day.rng.getrandbits(key.exponent_bits) for _ in range(day.group.ciphertexts)]
