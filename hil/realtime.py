@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hil.commissioning import COORDINATOR, KeyRing, coordinator_config, edge_config
+from hil.commissioning import COORDINATOR, KeyRing, coordinator_config, edge_config, hand_over_history
 from hil.day import build_day
 from hil.envelope_watch import EnvelopeWatch, PublishedRegister, envelope_limits
 from hil.faulting import Calendar, install_device_faults
@@ -156,6 +156,7 @@ class RealtimeRun:
                 concurrent_io=True,
                 broker=broker,
             )
+            hand_over_history(self._day, home, config)
             paths[home.name] = self._folder / f"{home.name}.toml"
             paths[home.name].write_text(toml_text(config), encoding="utf-8")
         config_of_feeder = coordinator_config(self._loaded, self._world, self._keys, self._folder / "coordinator", broker)
