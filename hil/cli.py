@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(command=_bench)
 
     study = commands.add_parser("study", help="run a paper's own case and print its table beside ours")
-    study.add_argument("name", metavar="NAME", help="dfe69, disco33 or p2pdnr")
+    study.add_argument("name", metavar="NAME", help="which study; a name that does not exist lists them")
     study.add_argument("--data", type=Path, metavar="DIR", help="folder of the public data sets; default: ../shared/data")
     study.add_argument("--seed", type=int, default=1, help="seed of whatever is random; default: 1")
     study.add_argument("--out", type=Path, metavar="DIR", help="leave plots and results.json here")
