@@ -15,6 +15,7 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     `key_file` holds the Paillier keys, encrypted under the passphrase in `passphrase_file` (mode 0600). A key lives for `key_life_s`, and
     the next one is published `key_overlap_s` before its end. The first epoch begins when every node has joined, or after `founding_s` with
     at least `members_min`; it begins anew after `epoch_s` with fresh reputations, and whenever a batch of members waits.
+    Sums are used for `sums_hold_s` after the beginning of their first interval, then demand is the rating again.
     A member's part of a sum is not known, so its demand is taken as `concentration` times its share by rating.
     A negotiation runs where `iterations_max` > 0, between `feed_in_per_kwh` and `retail_per_kwh`, within the feeder's limits.
     """
@@ -33,7 +34,7 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     epoch_s: Annotated[float, Meta(ge=600.0, le=366 * 86400.0)] = 86400.0
     reputation_min: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.4
     concentration: Annotated[float, Meta(ge=1.0, le=1000.0)] = 4.0
-    sums_hold_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 3600.0
+    sums_hold_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 7200.0
     iterations_max: Annotated[int, Meta(ge=0, le=1000)] = 0
     negotiation_period_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 3600.0
     retail_per_kwh: Annotated[float, Meta(ge=-20.0, le=20.0)] = 0.30

@@ -12,6 +12,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -28,6 +29,9 @@ from protocols.aggregation.paillier import CiphertextRefused, exponent_from_seed
 from protocols.messages import AggregateNotice, RoundCall, RoundContent
 
 log = logging.getLogger(__name__)
+
+STEP_S: Final = 900.0
+"""Intervals of what is reported."""
 
 Say = Callable[[str, RoundCall | Drops | AggregateNotice], None]
 
@@ -120,8 +124,9 @@ class LeaderShell:
             period_s = self._settings.period_s
             start_s = math.floor(wall_s / period_s) * period_s
             if self._due_s > -math.inf or wall_s - start_s <= 0.5 * period_s:
-                self.wish(Wish(content=RoundContent.PLAN, start_s=start_s, step_s=900.0))
-                self.wish(Wish(content=RoundContent.FLEXIBILITY, start_s=start_s, step_s=900.0))
+                self.wish(Wish(content=RoundContent.PLAN, start_s=start_s, step_s=STEP_S))
+                if self._due_s == -math.inf or round(start_s / period_s) % self._settings.flexibility_every == 0:
+                    self.wish(Wish(content=RoundContent.FLEXIBILITY, start_s=start_s, step_s=STEP_S))
             self._due_s = start_s + period_s
         if self._running is not None:
             self._advance(self._running, now_s, summed)

@@ -14,6 +14,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -32,7 +33,7 @@ from protocols.aggregation.calls import checked_key, group_of
 from protocols.aggregation.member import Randomiser, round_order
 from protocols.aggregation.messages import Acknowledgement, Drops
 from protocols.aggregation.packing import ValuesRefused
-from protocols.aggregation.paillier import COMB_TABLES, COMB_TEETH, Encryptor, KeyRefused, exponent_from_seed
+from protocols.aggregation.paillier import COMB_TABLES, COMB_TEETH, Encryptor, KeyRefused, PublicKey, exponent_from_seed
 from protocols.bus import Bus, BusMessage
 from protocols.clock import Clock
 from protocols.election.rules import public_key_of
@@ -343,7 +344,7 @@ class Membership:
             return
         encryptor = self._encryptors.get(key.key_id)
         if encryptor is None:
-            encryptor = self._encryptors[key.key_id] = Encryptor(key, teeth=self._comb[0], tables=self._comb[1])
+            encryptor = self._encryptors[key.key_id] = _encryptor(key, *self._comb)
             while len(self._encryptors) > 2:
                 del self._encryptors[next(iter(self._encryptors))]
             if self._pool is not None:
@@ -390,3 +391,9 @@ def gone_message(community: str, node: str, signer: Signer, sequencer: Sequencer
     """What the broker publishes when it has cut this member off: the last will of its connection."""
     gone = Gone(sender=node, time_s=now_s, sequence=sequencer.next())
     return signer.seal(election_topic(community, node, "gone"), gone)
+
+
+@lru_cache(maxsize=4)
+def _encryptor(key: PublicKey, teeth: int, tables: int) -> Encryptor:
+    """The table of a comb is public and the same for all members: those of one process share it."""
+    return Encryptor(key, teeth=teeth, tables=tables)

@@ -47,13 +47,15 @@ class LeadershipSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How this household reports, and how it runs rounds while it leads.
 
-    With `enabled`, telemetry, forecasts, plans and flexibility are no longer published: what others need goes through rounds. A leader
-    takes reports for `collect_s`, waits `recover_s` for each step of a recovery, and says its aggregate again every `resend_s` until
-    the operator has answered. Openings are kept for `keep_openings_s`, for the settlement of sampled rounds.
+    With `enabled`, telemetry, forecasts, plans and flexibility are no longer published: what others need goes through rounds. Plans are
+    summed every `period_s`, flexibility, which covers hours ahead, with every `flexibility_every`-th of them. A leader reports for
+    `collect_s`, waits `recover_s` for each step of a recovery, and says its aggregate again every `resend_s` until the operator has
+    answered. Openings are kept for `keep_openings_s`, for the settlement of sampled rounds.
     """
 
     enabled: bool = False
     period_s: Annotated[float, Meta(ge=10.0, le=86400.0)] = 900.0
+    flexibility_every: Annotated[int, Meta(ge=1, le=96)] = 4
     collect_s: WaitS = 20.0
     recover_s: WaitS = 5.0
     resend_s: WaitS = 5.0

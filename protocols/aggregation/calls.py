@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 
 from protocols.aggregation.group import Group, MemberCard, RoundRefused
@@ -62,7 +63,7 @@ def announcement(epoch: Epoch, call: RoundCall, leader: str) -> Announce:
 
 def checked_key(card: KeyCard, *, min_bits: int = MIN_MODULUS_BITS) -> tuple[PublicKey, Layout]:
     """Key and layout of a key card; raises `KeyRefused` or `ValuesRefused` with the check that failed."""
-    key = public_key(int(card.n, 16), int(card.x, 16), min_bits=min_bits)
+    key = _checked_once(int(card.n, 16), int(card.x, 16), min_bits)
     return key, Layout(card.values, card.pad_bits, card.members_max)
 
 
@@ -77,3 +78,9 @@ def group_of(notice: EpochNotice, key: PublicKey, layout: Layout) -> Group:
         if card.name in seats
     }
     return Group(cards, key, layout, notice.members_min)
+
+
+@lru_cache(maxsize=8)
+def _checked_once(n: int, x: int, min_bits: int) -> PublicKey:
+    """Primality takes a while and a card comes again with every connection; the answer for the same numbers never changes."""
+    return public_key(n, x, min_bits=min_bits)

@@ -83,7 +83,9 @@ class Street:
         desk: DeskSection | None = None,
         key: OperatorKey | None = None,
         comb: tuple[int, int] = (6, 2),
+        step_s: float = STEP_S,
     ) -> None:
+        self.step_s = step_s
         self.rng = random.Random(seed)
         self.folder = folder
         self.clock = ManualClock(START_S)
@@ -93,7 +95,16 @@ class Street:
         self.houses = {name: House(name, seed) for name in self.names}
         self.leadership = LeadershipSection(enabled=True) if leadership is None else leadership
         self.aggregation = (
-            AggregationSection(enabled=True, period_s=60.0, collect_s=2.0, recover_s=1.0, resend_s=1.0, pool_entries=2, min_key_bits=1024)
+            AggregationSection(
+                enabled=True,
+                period_s=60.0,
+                flexibility_every=1,
+                collect_s=2.0,
+                recover_s=1.0,
+                resend_s=1.0,
+                pool_entries=2,
+                min_key_bits=1024,
+            )
             if aggregation is None
             else aggregation
         )
@@ -102,6 +113,7 @@ class Street:
         self.buses: dict[str, CutBus] = {}
         self.asleep: set[str] = set()
         self.wire: list[BusMessage] = []
+        self.listening = True
         self.desk = self._make_desk(DeskSection(enabled=True, members_min=members_min) if desk is None else desk, key)
         self._desk_bus = self.broker.client()
         self._signer = Signer(self.keys["coordinator"])
@@ -129,8 +141,9 @@ class Street:
         ):
             self._desk_bus.subscribe(topic)
         await self._desk_bus.start()
-        self._tap.subscribe("#")
-        await self._tap.start()
+        if self.listening:
+            self._tap.subscribe("#")
+            await self._tap.start()
         for name in self.names:
             await self.boot(name, commissioned=True)
 
@@ -138,9 +151,7 @@ class Street:
         signer, wills = Signer(self.keys[name]), Sequencer(self.clock.now_s())
         bus = CutBus(self.broker, lambda: gone_message(COMMUNITY, name, signer, wills, self.clock.now_s()))
         member = Membership(
-            Identity(
-                community=COMMUNITY, node=name, key=self.keys[name], coordinator_keys=(self.keys["coordinator"].public_key(),)
-            ),
+            Identity(community=COMMUNITY, node=name, key=self.keys[name], coordinator_keys=(self.keys["coordinator"].public_key(),)),
             self.leadership,
             self.aggregation,
             bus=bus,
@@ -175,8 +186,9 @@ class Street:
             if name not in self.asleep:
                 self.members[name].step()
         self.desk_step()
-        self.wire += self._tap.receive()
-        self.clock.advance(STEP_S)
+        if self.listening:
+            self.wire += self._tap.receive()
+        self.clock.advance(self.step_s)
 
     def desk_step(self) -> None:
         now_s = self.clock.now_s()
@@ -193,7 +205,7 @@ class Street:
         self.desk.outgoing.clear()
 
     def run(self, duration_s: float) -> None:
-        for _ in range(round(duration_s / STEP_S)):
+        for _ in range(round(duration_s / self.step_s)):
             self.step()
 
     @property

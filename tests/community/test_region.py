@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from leadership_street import Street
 
 from edge.leadership.ballots import BallotStore
 from edge.leadership.region import RegionalSeat
 from protocols.election.region import CommunityLead, check_regional_epoch, regional_epoch
 from protocols.election.rules import CertificateRefused
 from protocols.election.values import ElectionMessage, Epoch, Timing
+from tests.community.leadership_street import Street
 
 STEP_S = 0.25
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from leadership_street import COMMUNITY, Street, operator_key
 
 from protocols.bus import BusMessage
 from protocols.messages import RoundContent
 from protocols.topics import round_topic, sealed_topic
+from tests.community.leadership_street import COMMUNITY, Street, operator_key
 
 
 async def founded(folder: Path, size: int = 12, **options: object) -> Street:
@@ -286,4 +286,3 @@ def mqtt_bytes(topic: str, payload: bytes) -> int:
     """Length of an MQTT 5 PUBLISH at QoS 1 without properties, and its PUBACK (MQTT 5, sections 3.3 and 3.4)."""
     remaining = 2 + len(topic.encode()) + 2 + 1 + len(payload)
     return 1 + (1 if remaining < 128 else 2) + remaining + 4
-
