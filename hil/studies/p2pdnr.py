@@ -75,7 +75,7 @@ def p2pdnr(order: StudyOrder, say: Say) -> Findings:
         source=SOURCE,
         inputs=_inputs(street, supplied),
         rows=rows,
-        verdicts=_verdicts(rows),
+        verdicts=_verdicts(rows, len(np.unique(both.open_sets, axis=0))),
         plots={
             "p2pdnr-potential": lambda: potential_plot({way.name: [item.potential for item in way.end.history] for way in ways}),
             "p2pdnr-switching": lambda: switching_plot(SwitchingCosts(street.hood.network, street.start.power_va).space, both.open_sets),
@@ -289,7 +289,7 @@ def _fixed_point_rows(both: FixedPoint, switches: int) -> list[Row]:
     ]
 
 
-def _verdicts(rows: tuple[Row, ...]) -> tuple[Verdict, ...]:
+def _verdicts(rows: tuple[Row, ...], used: int) -> tuple[Verdict, ...]:
     def all_met(words: str) -> bool:
         return all(row.met is not False for row in rows if words in row.quantity)
 
@@ -303,7 +303,12 @@ def _verdicts(rows: tuple[Row, ...]) -> tuple[Verdict, ...]:
             claim="Trade and switching together against each alone",
             word=Word.REPRODUCED if all_met("below the better alone") and all_met("potential rose") else Word.MISSED,
             because="The source publishes no number that could be compared; communities and prices here are ours. Losses and potential "
-            "of both together are below each alone, and the alternation ends in a point that neither level can leave.",
+            "of both together are below each alone, and the alternation ends in a point that neither level can leave. "
+            + (
+                "One configuration serves the whole day: switching by the hour adds nothing here."
+                if used == 1
+                else f"{used} configurations serve the day."
+            ),
         ),
     )
 

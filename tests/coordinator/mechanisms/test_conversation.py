@@ -74,6 +74,13 @@ def test_a_group_that_raves_is_left_out_and_named() -> None:
     assert said == ["left out: b: answered nan"]
 
 
+def test_groups_that_fail_one_after_the_other_are_all_named() -> None:
+    responders = {"a": Buyer(9.0), "b": Buyer(3.0, silent_after=1), "c": Buyer(4.0, silent_after=3, raves=True)}
+    talk = converse(Auction(groups=("a", "b", "c"), supply=4.0), responders, max_rounds=50)
+    assert talk.left_out == {"b": "did not answer", "c": "answered nan"}
+    assert talk.outcome == (5.0, {"a": 4.0})
+
+
 def test_a_group_with_nobody_behind_it_is_left_out() -> None:
     talk = converse(Auction(groups=("a", "b"), supply=9.0), {"a": Buyer(5.0)}, max_rounds=50)
     assert talk.outcome == (0.0, {"a": 5.0})
