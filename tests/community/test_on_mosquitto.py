@@ -124,9 +124,9 @@ class Town:
         for member in self.members.values():
             for group in member.member.summed:
                 said = [self.houses[name].said.get(plan.round_name) for name in group]
-                if len(group) == plan.count and None not in said:
-                    if [sum(column) for column in zip(*said, strict=True)] == list(plan.values_w):  # type: ignore[arg-type]
-                        return True
+                known = [values for values in said if values is not None]
+                if len(known) == plan.count and [sum(column) for column in zip(*known, strict=True)] == list(plan.values_w):
+                    return True
         return False
 
 
