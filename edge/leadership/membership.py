@@ -161,7 +161,7 @@ class Membership:
         self._standing: Standing | None = None
         self._pool: RandomiserPool | None = None
         self._signal: CommunitySignal | None = None
-        self._wished: tuple[int, int, int] | None = None
+        self._wished: tuple[tuple[int, int, int], float] | None = None
 
     @property
     def term(self) -> int:
@@ -221,22 +221,23 @@ class Membership:
                 summed=self.member.summed,
                 previous_ack=self.member.previous_ack,
             )
-            self._negotiate()
+            self._negotiate(now_s)
         elif self.leader.busy:
             self.leader.drop()
         if self._pool is not None:
             self._pool.fill()
 
-    def _negotiate(self) -> None:
-        """Hold the round that the newest signal asks for, once in each term."""
+    def _negotiate(self, now_s: float) -> None:
+        """Hold the round that the newest signal asks for; again, where it failed, as long as no newer signal has come."""
         signal = self._signal
-        if signal is None or signal.final or self._wished == (self.term, signal.negotiation, signal.iteration):
+        if signal is None or signal.final or self.leader.busy:
             return
-        self._wished = (self.term, signal.negotiation, signal.iteration)
+        asked = (self.term, signal.negotiation, signal.iteration)
+        if self._wished is not None and self._wished[0] == asked and now_s < self._wished[1]:
+            return
+        self._wished = (asked, now_s + 2.0 * self._aggregation.collect_s)
         self.leader.wish(
-            Wish(
-                content=RoundContent.NEGOTIATION, start_s=signal.start_s, step_s=signal.step_s, iteration=signal.iteration
-            )
+            Wish(content=RoundContent.NEGOTIATION, start_s=signal.start_s, step_s=signal.step_s, iteration=signal.iteration)
         )
 
     def _watch_connection(self, now_s: float, wall_s: float) -> None:

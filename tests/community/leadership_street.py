@@ -102,7 +102,7 @@ class Street:
                 collect_s=2.0,
                 recover_s=1.0,
                 resend_s=1.0,
-                pool_entries=2,
+                pool_entries=0,
                 min_key_bits=1024,
             )
             if aggregation is None
