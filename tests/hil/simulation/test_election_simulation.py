@@ -7,6 +7,7 @@ import pytest
 from hil.simulation.election import CHECKERS, simulate
 from hil.simulation.mutants import MUTANTS, Mutant
 
+
 def test_safety_holds_while_faults_never_stop() -> None:
     for seed in range(120):
         outcome = simulate(seed)
