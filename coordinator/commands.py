@@ -219,7 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
     verifier = read_verifier(config)
     service = CoordinatorService(
         config,
-        bus=MqttBus(config.broker, client_id=f"coordinator-{community}", will=will),
+        bus=MqttBus(config.broker, client_id=f"coordinator-{signer.private_name(community)}", will=will),
         clock=clock,
         network=read_network(config),
         store=open_store(config),

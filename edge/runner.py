@@ -52,9 +52,10 @@ def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock, part: Communi
             identity.community, identity.node, signer, wills.next(), clock.now_s(), SafetyState.OFFLINE, ("connection lost",)
         )
 
+    client_id = f"{identity.node}-{signer.private_name('edge')}"
     controls = control_topic(identity.community, identity.node, "+")
     try:
-        bus = MqttBus(with_files_beside(config.broker, folder), client_id=identity.node, will=will, kept_until_handled=controls)
+        bus = MqttBus(with_files_beside(config.broker, folder), client_id=client_id, will=will, kept_until_handled=controls)
     except ProtocolError as error:
         raise ConfigurationError(f"{error} - at $.broker.tls") from error
     store = Store(folder / config.store.path, node=identity.node, fsync=config.store.fsync)
@@ -80,7 +81,7 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
     from edge.leadership.election_shell import BootClock
     from edge.leadership.part import make_part, part_will
 
-    _keys(config, folder)
+    signer, _ = _keys(config, folder)
     identity, clock = config.identity, BootClock()
     assert identity.key_file is not None, "checked above"
     key = load_private_key(folder / identity.key_file)
@@ -88,7 +89,7 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
     settings = msgspec.structs.replace(with_files_beside(config.broker, folder), session_expiry_s=0)
     return make_part(
         config,
-        bus=MqttBus(settings, client_id=f"{identity.node}-community", will=will),
+        bus=MqttBus(settings, client_id=f"{identity.node}-{signer.private_name('community')}", will=will),
         clock=clock,
         key=key,
         coordinator_keys=tuple(load_public_key(folder / path) for path in identity.coordinator_keys),

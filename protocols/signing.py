@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -46,6 +47,7 @@ from protocols.messages import (
 from protocols.topics import owner
 
 _CONTEXT: Final = b"commonwatt/1 signed message\0"
+_NAME_CONTEXT: Final = b"commonwatt/1 private name\0"
 
 MAX_FUTURE_S: Final = 60.0
 """How far a sender's clock may run ahead of the receiver's."""
@@ -116,6 +118,14 @@ class Signer:
 
     def __reduce__(self) -> str:
         raise TypeError("a signer holds a private key and is not serialised")
+
+    def private_name(self, purpose: str) -> str:
+        """16 hexadecimal digits that nobody else can know: for MQTT client identifiers, by which anybody could take a session over.
+
+        Ed25519 signatures are deterministic (RFC 8032), so the name is the same after a restart.
+        """
+        signature = self._key.sign(_NAME_CONTEXT + purpose.encode("utf-8"))
+        return hashlib.sha256(signature).hexdigest()[:16]
 
     def seal(
         self, topic: str, message: AnyMessage, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
