@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.text import Text
 from hil.errors import HilError
 
 Row = dict[str, Any]
-Group = Callable[[Path | None], list[Row]]
+Group = Callable[[argparse.Namespace], list[Row]]
 
 
 def bench_command(options: argparse.Namespace) -> int:
@@ -26,7 +25,7 @@ def bench_command(options: argparse.Namespace) -> int:
         if options.only and not any(wanted in name or name in wanted for wanted in options.only for name in names):
             continue
         sys.stderr.write(f"measuring {title} ...\n")
-        rows += measure(options.mosquitto)
+        rows += measure(options)
     if options.only:
         rows = [row for row in rows if any(wanted in row["name"] for wanted in options.only)]
         if not rows:
@@ -38,50 +37,49 @@ def bench_command(options: argparse.Namespace) -> int:
     return 1 if any(row["met"] is False for row in rows) else 0
 
 
-def _schedule(mosquitto: Path | None) -> list[Row]:
+def _schedule(options: argparse.Namespace) -> list[Row]:
     from hil.bench_schedule import schedule_rows
 
-    del mosquitto
-    return schedule_rows()
+    return schedule_rows(emhass_python=options.emhass_python)
 
 
-def _guard(mosquitto: Path | None) -> list[Row]:
+def _guard(options: argparse.Namespace) -> list[Row]:
     from hil.bench_guard import guard_rows
 
-    del mosquitto
+    del options
     return guard_rows()
 
 
-def _lockstep(mosquitto: Path | None) -> list[Row]:
+def _lockstep(options: argparse.Namespace) -> list[Row]:
     from hil.bench_lockstep import lockstep_rows
 
-    return lockstep_rows(mosquitto)
+    return lockstep_rows(options.mosquitto)
 
 
-def _edge(mosquitto: Path | None) -> list[Row]:
+def _edge(options: argparse.Namespace) -> list[Row]:
     from hil.bench_edge import edge_rows
 
-    return edge_rows(mosquitto)
+    return edge_rows(options.mosquitto)
 
 
-def _secrecy(mosquitto: Path | None) -> list[Row]:
+def _secrecy(options: argparse.Namespace) -> list[Row]:
     from hil.bench_leadership import secrecy_rows
 
-    del mosquitto
+    del options
     return secrecy_rows()
 
 
-def _elections(mosquitto: Path | None) -> list[Row]:
+def _elections(options: argparse.Namespace) -> list[Row]:
     from hil.bench_leadership import election_rows
 
-    del mosquitto
+    del options
     return election_rows()
 
 
-def _failover(mosquitto: Path | None) -> list[Row]:
+def _failover(options: argparse.Namespace) -> list[Row]:
     from hil.bench_failover import failover_rows
 
-    return failover_rows(mosquitto)
+    return failover_rows(options.mosquitto)
 
 
 GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
