@@ -294,8 +294,9 @@ def _verdicts(reference: Compared, rows: tuple[Row, ...]) -> tuple[Verdict, ...]
             claim="DFE loses 18.74 % less than the base case",
             word=Word.REPRODUCED if dfe.change_pct <= TARGET_PCT else Word.MISSED,
             because=f"{dfe.change_pct:.2f} % with communities of our own, since the paper publishes none. Their sizes and the price "
-            "of losses were tuned until this figure was reached, so it shows that the table is possible, not that it follows: smaller communities "
-            "(sources x 0.85) or cheaper losses (0.12 per kWh) miss it. The base case equals the paper's because load is scaled to it.",
+            "of losses were tuned until this figure was reached, so it shows that the table is possible, not that it follows: "
+            "smaller communities (sources x 0.85) or cheaper losses (0.12 per kWh) miss it. "
+            "The base case equals the paper's because load is scaled to it.",
         ),
         Verdict(
             claim="DFE loses 19.75 % less, as printed",
