@@ -70,9 +70,10 @@ def transformer_loading(records: dict[str, Record], limits: LimitsSection) -> st
             _limit(axis, 100.0 * limit_frac)
             axis.set_title(title.capitalize())
             hours_axis(axis, _duration_h(next(iter(records.values()))))
-            axis.set_ylim(bottom=0.0)
+        # Both panels share the axis; the room above the limit is for the legend.
+        axes[0].set_ylim(0.0, 1.2 * axes[0].get_ylim()[1])
         axes[0].set_ylabel("loading [% of rating]")
-        axes[0].legend(loc="upper left")
+        axes[0].legend(loc="upper left", ncols=2)
         return to_svg(figure)
 
 
