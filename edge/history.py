@@ -12,6 +12,7 @@ import logging
 import math
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,15 @@ class History:
             if math.isfinite(power_w):
                 self._sums[index] += power_w
                 self._counts[index] += 1
+
+    def take_over(self, start_s: float, load_w: Sequence[float], pv_w: Sequence[float]) -> None:
+        """Begin with means that were recorded elsewhere, from `start_s` (a multiple of `step_s`) on, and write the file."""
+        kept = min(len(load_w), KEPT_SLOTS)
+        self._first_slot = round(start_s / self.step_s) + len(load_w) - kept
+        self.load_w = array.array("f", load_w[len(load_w) - kept :])
+        self.pv_w = array.array("f", pv_w[len(pv_w) - kept :])
+        self._slot = None
+        self.save()
 
     def save(self) -> None:
         """Write the file; a failure is reported and changes nothing else."""

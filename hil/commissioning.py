@@ -145,9 +145,11 @@ def hand_over_history(day: NeighbourhoodDay, home: Home, config: EdgeConfig) -> 
         return
     index = next(i for i, profiles in enumerate(day.households) if profiles.site.name == home.name)
     past, history = day.history[index], History(history_path(Path(config.store.path)))
-    for step, (load_w, pv_w) in enumerate(zip(past.load_w.tolist(), past.pv_w.tolist(), strict=True)):
-        history.add(past.start_s + (step + 0.5) * past.step_s, load_w, pv_w)
-    history.save()
+    each = round(history.step_s / past.step_s)
+    late = round(-past.start_s % history.step_s / past.step_s)
+    count = (len(past.load_w) - late) // each
+    load_w, pv_w = (row[late : late + count * each].reshape(count, each).mean(axis=1).tolist() for row in (past.load_w, past.pv_w))
+    history.take_over(past.start_s + late * past.step_s, load_w, pv_w)
 
 
 def coordinator_config(
