@@ -74,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print the rows as one JSON document")
     bench.add_argument("--only", action="append", metavar="ROW", help="only rows whose name contains this; may be repeated")
     bench.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
-    bench.add_argument(
-        "--emhass-python", type=Path, metavar="PATH", help="an interpreter whose environment has EMHASS (pip install emhass==0.18.7), to compare with"
-    )
+    bench.add_argument("--emhass-python", type=Path, metavar="PATH", help="an interpreter whose environment has emhass, to compare with")
     bench.set_defaults(command=_bench)
 
     study = commands.add_parser("study", help="run a paper's own case and print its table beside ours")
