@@ -60,7 +60,7 @@ def test_the_fleet_is_real_where_it_can_be() -> None:
     daily = history.load_w.reshape(28, -1).mean(axis=1)
     assert daily.mean() == pytest.approx(day.households[0].load_w.mean(), rel=0.15)
     assert daily.std() > 0.05 * daily.mean()
-    assert any("added by share" in note for note in day.notes)
+    assert any("added: batteries" in note for note in day.notes)
 
 
 @needs_data
