@@ -75,11 +75,11 @@ def opendss_voltages(dss: object, feeder: Feeder, net_w: np.ndarray, net_var: np
     run = dss.Text.Command  # type: ignore[attr-defined]
     source = feeder.source
     run("clear")
+    run("set defaultbasefrequency=50")
     run(
         f"new circuit.c bus1={source.bus} basekv={source.rated_ll_v / 1e3} pu={source.voltage_pu} frequency=50 "
         f"R1={source.r1_ohm} X1={source.x1_ohm} R0={source.r0_ohm} X0={source.x0_ohm}"
     )
-    run("set defaultbasefrequency=50")
     for line in feeder.lines:
         run(
             f"new line.{line.name} bus1={line.from_bus} bus2={line.to_bus} basefreq=50 length=1 units=none "

@@ -52,7 +52,7 @@ def test_the_fleet_is_real_where_it_can_be() -> None:
     pv = [household for household in day.households if household.site.pv is not None]
     assert len(pv) == 35 and all(household.site.pv.rated_w == 5000.0 for household in pv if household.site.pv is not None)
     assert sum(household.site.battery is not None for household in day.households) == 28
-    assert sum(household.site.ev is not None for household in day.households) == 57
+    assert sum(household.site.ev is not None for household in day.households) == 91
     assert pv[0].pv_available_w[:288].sum() / 12e3 == pytest.approx(5 * 5.5021, rel=1e-3)
     assert (pv[0].pv_available_w[:288] == pv[0].pv_available_w[288:]).all(), "the margin repeats the day"
     history = day.history[0]
