@@ -142,13 +142,12 @@ def test_a_request_cannot_ask_for_another_name_key_or_community(community: Commu
 
 
 def test_an_answer_for_another_key_name_or_of_another_authority_is_not_installed(
-    community: Community, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    community: Community, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     community.request("h07", community.bundle("h07", "load18"))
     key = ec.generate_private_key(ec.SECP256R1())
     authority = community.folder.open_authority(None)
-    (tmp_path / "elsewhere").mkdir()
-    stranger = Community(tmp_path / "elsewhere").folder.open_authority(None)
+    stranger = Community(tmp_path_factory.mktemp("e")).folder.open_authority(None)
     waiting = serialization.load_pem_private_key((tmp_path / "h07/pending/tls.key").read_bytes(), None).public_key()
     assert isinstance(waiting, ec.EllipticCurvePublicKey)
     now_s = time.time()

@@ -59,10 +59,10 @@ def test_a_revoked_node_is_silenced_cut_and_refused_within_a_minute(tmp_path: Pa
         assert time.monotonic() - begin_s < 60.0
         until(lambda: refused(community, identity, "h07"), "the refusal")
         assert not neighbour.lost
+        until(lambda: page.say(f"{ROOT}/node/h07/status") == "Not authorized", "the page's broker to read its new access list")
         with Client(community, community.folder.keys, "coordinator") as coordinator:
             for kind in ("status", "signal"):
                 coordinator.say(f"{ROOT}/coordinator/{kind}", b"secret")
-        assert page.say(f"{ROOT}/node/h07/status") == "Not authorized"
         assert not any(payload == b"secret" for _, payload in (*node.heard, *page.heard))
     with Brokers(community, "mosquitto"):
         assert refused(community, identity, "h07")
