@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -89,10 +90,13 @@ async def test_edge_and_coordinator_meet_with_the_files_that_enrolment_wrote(tmp
         mouth = MqttBus(with_files_beside(house.broker, tmp_path), client_id="h07")
         ears.subscribe(node_topic(NAME, "+", "status"))
         await ears.start()
+        async with asyncio.timeout(30.0):
+            while not ears.connected:
+                await asyncio.sleep(0.01)
         await mouth.start()
         mouth.publish(status(signer, "h07", 1, now_s))
-        assert await mouth.flush(10.0)
-        assert await ears.wait(10.0)
+        assert await mouth.flush(30.0)
+        assert await ears.wait(30.0)
         [message] = ears.receive()
         await mouth.stop()
         await ears.stop()
