@@ -7,6 +7,7 @@ import asyncio
 import csv
 import logging
 import math
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
 from protocols.messages import Guarantee, SafetyState
 from protocols.mqtt_bus import MqttBus
+from protocols.service_manager import ServiceManager
 from protocols.signing import Sequencer
 
 log = logging.getLogger(__name__)
@@ -226,11 +228,14 @@ def run(arguments: argparse.Namespace) -> int:
         signer=signer,
         verifier=verifier,
     )
-    asyncio.run(_loop(service, arguments.step_s, clock, member_trust(folder, verifier)))
+    manager = ServiceManager(os.environ)
+    asyncio.run(_loop(service, arguments.step_s, clock, member_trust(folder, verifier), manager))
     return EXIT_DONE
 
 
-async def _loop(service: CoordinatorService, step_s: float, clock: Clock, trust: MemberTrust | None) -> None:
+async def _loop(
+    service: CoordinatorService, step_s: float, clock: Clock, trust: MemberTrust | None, manager: ServiceManager
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -243,9 +248,11 @@ async def _loop(service: CoordinatorService, step_s: float, clock: Clock, trust:
                 trust.refresh(clock.now_s(), clock.monotonic_s())
             record = await service.step()
             log.debug("received %d, computed %d, published %d", record.received, record.computed, record.published)
+            manager.alive()
             try:
                 await asyncio.wait_for(stopping.wait(), step_s)
             except TimeoutError:
                 continue
     finally:
+        manager.stopping()
         await service.stop()

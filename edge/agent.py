@@ -44,7 +44,7 @@ _STRICTEST_PERIOD_S = 60.0
 
 class CycleRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one cycle saw and did. `blind`: any load was assumed. `limits` are those that the guard obeyed, the tightest of the
-    seconds ahead; `refusals` are messages and devices in words."""
+    seconds ahead; `refusals` are messages and devices in words. `failed`: the cycle broke off, and only safe setpoints were written."""
 
     time_s: float
     state: SafetyState
@@ -57,6 +57,7 @@ class CycleRecord(msgspec.Struct, frozen=True, kw_only=True):
     refusals: tuple[str, ...]
     export_breach_w: float = 0.0
     import_breach_w: float = 0.0
+    failed: bool = False
 
 
 class EdgeAgent:
@@ -361,6 +362,7 @@ class EdgeAgent:
             readings=readings,
             net_import_w=None,
             refusals=(),
+            failed=True,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
 
     config = load_config(args.config)
     try:
-        run(config, args.config.resolve().parent, cycles=args.cycles)
+        run(config, args.config.resolve().parent, cycles=args.cycles, environment=os.environ)
     except ConfigurationError as error:
         raise ConfigurationError(f"{args.config}: {error}") from error
     return 0

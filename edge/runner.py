@@ -11,12 +11,13 @@ import contextlib
 import logging
 import math
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.agent import EdgeAgent
+from edge.agent import CycleRecord, EdgeAgent
 from edge.config import EdgeConfig
 from edge.correspondence import status_message
 from edge.devices.registry import ModbusSessions, open_device
@@ -30,6 +31,7 @@ from protocols.errors import ProtocolError
 from protocols.keys import load_private_key, load_public_key
 from protocols.messages import SafetyState
 from protocols.mqtt_bus import MqttBus, with_files_beside
+from protocols.service_manager import ServiceManager
 from protocols.signing import Sequencer, Signer, Verifier
 from protocols.topics import control_topic
 
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
     from edge.leadership.part import CommunityPart
 
 log = logging.getLogger(__name__)
+
+Observer = Callable[[CycleRecord], None]
+
+NO_MANAGER: Mapping[str, str] = {}
+SILENT_CYCLES = 10
+"""A control cycle that was due so many times and did not end counts as hung; it takes at least what the unit's `WatchdogSec` says."""
 
 
 def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock, part: CommunityPart | None = None) -> EdgeAgent:
@@ -97,16 +105,26 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
     )
 
 
-async def run_agent(agent: EdgeAgent, *, clock: Clock, cycle_s: float, stop: asyncio.Event, cycles: int | None = None) -> int:
+async def run_agent(
+    agent: EdgeAgent,
+    *,
+    clock: Clock,
+    cycle_s: float,
+    stop: asyncio.Event,
+    cycles: int | None = None,
+    observers: Sequence[Observer] = (),
+) -> int:
     """Step until `stop` is set or `cycles` are done; returns how many beginnings were missed. The devices are left in their safe
-    stance."""
+    stance. Each observer sees the record of each cycle, after its setpoints were written."""
     await agent.start()
     missed = done = 0
     begin_s = clock.monotonic_s()
     try:
         while not stop.is_set() and (cycles is None or done < cycles):
-            await agent.step()
+            record = await agent.step()
             done += 1
+            for observer in observers:
+                observer(record)
             elapsed = (clock.monotonic_s() - begin_s) / cycle_s
             following = math.floor(elapsed) + 1
             missed += max(following - done - missed, 0)
@@ -117,21 +135,39 @@ async def run_agent(agent: EdgeAgent, *, clock: Clock, cycle_s: float, stop: asy
     return missed
 
 
-def run(config: EdgeConfig, folder: Path, *, cycles: int | None = None) -> int:
-    """Run until SIGTERM or SIGINT; returns how many cycle beginnings were missed."""
-    return asyncio.run(_run(config, folder, cycles))
+def manager_observer(manager: ServiceManager) -> Observer:
+    """Feeds the watchdog with each cycle that came to its end. One that failed does not: an edge that only fails is restarted."""
+
+    def observe(record: CycleRecord) -> None:
+        if not record.failed:
+            manager.alive(f"{record.state.value}: {'; '.join(record.reasons)}".rstrip(": "))
+
+    return observe
 
 
-async def _run(config: EdgeConfig, folder: Path, cycles: int | None) -> int:
+def run(config: EdgeConfig, folder: Path, *, cycles: int | None = None, environment: Mapping[str, str] = NO_MANAGER) -> int:
+    """Run until SIGTERM or SIGINT; returns how many cycle beginnings were missed. `environment` says where the service manager is."""
+    return asyncio.run(_run(config, folder, cycles, environment))
+
+
+async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment: Mapping[str, str]) -> int:
     clock = SystemClock()
+    manager = ServiceManager(environment, patience_s=SILENT_CYCLES * config.control.cycle_s)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        manager.stopping()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     part = build_part(config, folder)
     agent = build_agent(config, folder, clock=clock, part=part)
     beside = None if part is None else loop.create_task(part.run(stop))
-    missed = await run_agent(agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles)
+    missed = await run_agent(
+        agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=(manager_observer(manager),)
+    )
     stop.set()
     if beside is not None:
         await beside
