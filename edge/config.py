@@ -7,7 +7,6 @@ Every number is bounded on both sides, relations between numbers are checked, an
 from __future__ import annotations
 
 import re
-import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,13 +18,12 @@ from edge.errors import ConfigurationError
 from edge.leadership.settings import AggregationSection, LeadershipSection, check_sections
 from edge.values import DeviceKind
 from protocols.mqtt_bus import MqttSettings
+from protocols.tariff import HourOfDay, PriceWindow, PriceWindows, misplaced, unknown_zone
 from protocols.units import Identifier
 
 PowerW = Annotated[float, Meta(ge=0.0, le=10e6)]
 Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
 CycleS = Annotated[float, Meta(ge=0.2, le=60.0)]
-HourOfDay = Annotated[float, Meta(ge=0.0, lt=24.0)]
-PricePerKwh = Annotated[float, Meta(ge=-20.0, le=20.0)]
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
@@ -43,13 +41,6 @@ class IdentitySection(Section, frozen=True, kw_only=True):
     coordinator_keys: Annotated[tuple[FilePath, ...], Meta(max_length=8)] = ()
 
 
-class PriceWindow(Section, frozen=True, kw_only=True):
-    """From `from_h` (local time of the site) until the next window, every day."""
-
-    from_h: HourOfDay
-    price_per_kwh: PricePerKwh
-
-
 class SiteSection(Section, frozen=True, kw_only=True):
     """The connection point. The ratings are what the connection can carry; the contract limits hold while nothing else is known:
     no control, no default. `timezone` is an IANA name; tariffs go by its local time. The place is what PV forecasts need."""
@@ -61,8 +52,8 @@ class SiteSection(Section, frozen=True, kw_only=True):
     timezone: str = "UTC"
     latitude_deg: Annotated[float, Meta(ge=-90.0, le=90.0)] = 0.0
     longitude_deg: Annotated[float, Meta(ge=-180.0, le=180.0)] = 0.0
-    buy: Annotated[tuple[PriceWindow, ...], Meta(min_length=1, max_length=48)] = (PriceWindow(from_h=0.0, price_per_kwh=0.30),)
-    sell: Annotated[tuple[PriceWindow, ...], Meta(min_length=1, max_length=48)] = (PriceWindow(from_h=0.0, price_per_kwh=0.05),)
+    buy: PriceWindows = (PriceWindow(from_h=0.0, price_per_kwh=0.30),)
+    sell: PriceWindows = (PriceWindow(from_h=0.0, price_per_kwh=0.05),)
 
 
 class ControlSection(Section, frozen=True, kw_only=True):
@@ -238,14 +229,13 @@ def _bad_site(config: EdgeConfig) -> str | None:
             f"contract_import_w ({site.contract_import_w:g}) exceeds import_rating_w ({site.import_rating_w:g}) "
             "- at $.site.contract_import_w"
         )
-    try:
-        zoneinfo.ZoneInfo(site.timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return f"timezone {site.timezone!r} is not known here; expected an IANA name such as Australia/Melbourne - at $.site.timezone"
+    problem = unknown_zone(site.timezone)
+    if problem is not None:
+        return f"{problem} - at $.site.timezone"
     for name, windows in (("buy", site.buy), ("sell", site.sell)):
-        hours = [window.from_h for window in windows]
-        if hours[0] != 0.0 or sorted(set(hours)) != hours:
-            return f"{name} must begin at from_h = 0 and ascend, got {hours} - at $.site.{name}"
+        problem = misplaced(windows)
+        if problem is not None:
+            return f"{name} {problem} - at $.site.{name}"
     return None
 
 

@@ -20,6 +20,7 @@ import msgspec
 from edge.guard import BatteryPort, Bounds, Decision, House, LoadPort, PvPort, enforce
 from edge.limits import Limit, LimitSet
 from edge.policy import FlexibleNeed, PlanView, Wishes, wishes
+from edge.swing import Swing
 from edge.values import DeviceKind, Setpoint
 from edge.watch import MOST_PLAUSIBLE_W, DeviceWatch
 
@@ -67,6 +68,7 @@ class Decider:
         self._loads = tuple(w for w in controlled if w.kind is DeviceKind.LOAD and w.name not in shiftable)
         self._controlled = (*self._batteries, *self._pvs, *self._chargers, *self._loads)
         self._last_base_w = 0.0
+        self._swing = Swing()
 
     def choose(
         self,
@@ -90,6 +92,7 @@ class Decider:
             low_w, high_w = self._any_load(now_s, bounds.import_w, others, told)
         else:
             self._last_base_w = base_w
+            self._swing.observe(now_s, base_w)
             low_w, high_w, likely_w = self._with_jumps(base_w, now_s, others, told)
         for watch in counted:
             if watch.usable:
@@ -110,6 +113,9 @@ class Decider:
             chargers=tuple(self._load_port(w, wished) for w in chargers),
             loads=tuple(self._load_port(w, wished) for w in loads),
         )
+        export_swing_w, import_swing_w = self._swing.margins_w()
+        if export_swing_w > 0.0 or import_swing_w > 0.0:
+            bounds = msgspec.structs.replace(bounds, export_swing_w=export_swing_w, import_swing_w=import_swing_w)
         decision = enforce(house, bounds)
         setpoints = self._setpoints(decision, batteries, pvs, chargers, loads, strictest)
         return Chosen(setpoints=(*setpoints, *told), decision=decision, base_w=base_w, blind=blind)

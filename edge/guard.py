@@ -56,13 +56,16 @@ class LoadPort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits in force; infinite where there is none. `margin_w` is kept for meter error, but never forces a charge or discharge."""
+    """Limits in force; infinite where there is none. `margin_w` is kept for meter error, `export_swing_w` and `import_swing_w` further on
+    that side while the load is moving (`edge.swing`); no margin ever forces a charge or discharge."""
 
     export_w: float = math.inf
     import_w: float = math.inf
     generation_w: float = math.inf
     load_w: float = math.inf
     margin_w: float = 0.0
+    export_swing_w: float = 0.0
+    import_swing_w: float = 0.0
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +104,7 @@ def enforce(house: House, bounds: Bounds) -> Decision:
     breach_w = max(decision.export_breach_w, decision.import_breach_w)
     if breach_w <= _EPSILON_W:
         return decision
-    site_only = Bounds(export_w=bounds.export_w, import_w=bounds.import_w, margin_w=bounds.margin_w)
+    site_only = msgspec.structs.replace(bounds, generation_w=math.inf, load_w=math.inf)
     relaxed = _pass(house, site_only)
     if max(relaxed.export_breach_w, relaxed.import_breach_w) >= breach_w - _EPSILON_W:
         return decision
@@ -258,20 +261,21 @@ def _needed(
     """By how much the net import must be raised or lowered; at most one of the two is above zero."""
     raise_w = -bounds.export_w - low_w
     lower_w = high_w - bounds.import_w
-    margin_w = bounds.margin_w
     if raise_w + lower_w > 0.0:
         reasons.append("what is uncertain is wider than the envelope: the worse breach is kept least")
         middle_w = 0.5 * (raise_w - lower_w)
         return max(middle_w, 0.0), max(-middle_w, 0.0)
-    room_w = -0.5 * (raise_w + lower_w)
-    if margin_w > room_w:
-        margin_w = room_w
-    if raise_w + margin_w > 0.0:
+    room_w = -(raise_w + lower_w)
+    export_margin_w, import_margin_w = bounds.margin_w + bounds.export_swing_w, bounds.margin_w + bounds.import_swing_w
+    if export_margin_w + import_margin_w > room_w:
+        share = room_w / (export_margin_w + import_margin_w)
+        export_margin_w, import_margin_w = share * export_margin_w, share * import_margin_w
+    if raise_w + export_margin_w > 0.0:
         reducible_w = sum(generation) + _negative(battery)
-        return max(min(raise_w + margin_w, reducible_w), raise_w, 0.0), 0.0
-    if lower_w + margin_w > 0.0:
+        return max(min(raise_w + export_margin_w, reducible_w), raise_w, 0.0), 0.0
+    if lower_w + import_margin_w > 0.0:
         reducible_w = sum(charge) + sum(load) + _positive(battery)
-        return 0.0, max(min(lower_w + margin_w, reducible_w), lower_w, 0.0)
+        return 0.0, max(min(lower_w + import_margin_w, reducible_w), lower_w, 0.0)
     return 0.0, 0.0
 
 
@@ -281,7 +285,7 @@ def _open_pv(
     """Limits as wide as the bounds allow, so that a rising sun is not curtailed before the next cycle."""
     if not house.pvs:
         return ()
-    spare_w = low_w + bounds.export_w - bounds.margin_w
+    spare_w = low_w + bounds.export_w - bounds.margin_w - bounds.export_swing_w
     if bounds.generation_w < math.inf:
         spare_w = min(spare_w, bounds.generation_w - sum(generation) - _negative(battery))
     if spare_w < 0.0:
@@ -307,7 +311,7 @@ def _open_loads(
     """Limits of loads that draw less than they may: up to the wish, while the import limit has room; priority 2 first."""
     if not house.chargers and not house.loads:
         return (), ()
-    spare_w = bounds.import_w - bounds.margin_w - high_w
+    spare_w = bounds.import_w - bounds.margin_w - bounds.import_swing_w - high_w
     if bounds.load_w < math.inf:
         spare_w = min(spare_w, bounds.load_w - sum(charge) - sum(load) - _positive(battery))
     if spare_w < 0.0:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 import datetime as dt
 import zoneinfo
 from collections.abc import Sequence
 from typing import Protocol
 
-from edge.config import PriceWindow, SiteSection
+from edge.config import SiteSection
+from protocols.tariff import prices_per_kwh
 
 
 class PriceSource(Protocol):
@@ -24,19 +24,12 @@ class WindowTariff:
 
     def __init__(self, site: SiteSection) -> None:
         self._zone = zoneinfo.ZoneInfo(site.timezone)
-        self._buy = _columns(site.buy)
-        self._sell = _columns(site.sell)
+        self._site = site
 
     def buy_sell_per_kwh(self, times_s: Sequence[float]) -> tuple[list[float], list[float]]:
         """See `PriceSource`."""
-        hours = [local_hour(time_s, self._zone) for time_s in times_s]
-        return [_at(self._buy, hour) for hour in hours], [_at(self._sell, hour) for hour in hours]
-
-
-def local_hour(time_s: float, zone: dt.tzinfo) -> float:
-    """Hours since local midnight, as clocks on the wall show them."""
-    local = dt.datetime.fromtimestamp(time_s, zone)
-    return local.hour + local.minute / 60.0 + local.second / 3600.0
+        buy, sell = self._site.buy, self._site.sell
+        return prices_per_kwh(buy, times_s, self._zone), prices_per_kwh(sell, times_s, self._zone)
 
 
 def next_local_time_s(now_s: float, hour: float, zone: dt.tzinfo) -> float:
@@ -47,11 +40,3 @@ def next_local_time_s(now_s: float, hour: float, zone: dt.tzinfo) -> float:
     if wanted.timestamp() <= now_s:
         wanted += dt.timedelta(days=1)
     return wanted.timestamp()
-
-
-def _columns(windows: Sequence[PriceWindow]) -> tuple[list[float], list[float]]:
-    return [window.from_h for window in windows], [window.price_per_kwh for window in windows]
-
-
-def _at(columns: tuple[list[float], list[float]], hour: float) -> float:
-    return columns[1][bisect.bisect_right(columns[0], hour) - 1]

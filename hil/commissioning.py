@@ -31,7 +31,6 @@ from edge.config import (
     EdgeConfig,
     ForecastSection,
     IdentitySection,
-    PriceWindow,
     ScheduleSection,
     SiteSection,
     StoreSection,
@@ -48,6 +47,7 @@ from hil.world import EV_CHARGER, Home, World
 from protocols.keys import save_private_key, save_public_key
 from protocols.messages import Guarantee
 from protocols.mqtt_bus import MqttSettings
+from protocols.tariff import PriceWindow
 
 COORDINATOR = "coordinator"
 DAY_S = 86400.0

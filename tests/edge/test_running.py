@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.config import ApplianceConfig, PriceWindow, VehicleConfig
+from edge.config import ApplianceConfig, VehicleConfig
 from edge.limits import NO_LIMITS
 from edge.reporting import TelemetryMeans
 from edge.runner import run_agent
@@ -17,6 +17,7 @@ from edge.values import DeviceKind, Reading
 from protocols.clock import SystemClock
 from protocols.messages import Plan, SafetyState, Telemetry
 from protocols.signing import Verifier
+from protocols.tariff import PriceWindow
 from tests.edge.world import COMMUNITY, NODE, NODE_KEY, START_S, FakeDevice, World, make_config
 
 
