@@ -3,6 +3,9 @@
 Who is connected is what the certificate says (`use_identity_as_username`), and what that name may do follows from `protocols.topics`:
 each kind of topic is named, nothing is granted by `#` below a name. The patterns hold for every name, the rules of one user for it alone.
 A revoked name is denied everything, which comes before all grants and takes effect on a connection that is open (SIGHUP).
+
+Patterns without `%u` hold for the coordinator and for whoever watches too, who are the operator's: what members alone may read of a round
+is denied to them by name.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ MAX_PACKET_BYTES: Final = 512 * 1024
 
 FOR_THE_COORDINATOR: Final = ("aggregate",)
 """Kinds of a round that the leader says to the coordinator alone."""
+
+FOR_MEMBERS: Final = ("call",)
+"""Kinds of a round that members alone read: rosters and drop lists. Who decrypts sums must not learn whose they are."""
 
 HEAD = """\
 # Mosquitto 2 for community {community}, made by `commonwatt-coordinator`, which writes it anew: change nothing here.
@@ -168,11 +174,12 @@ def _coordinator_rules(root: str) -> Iterator[str]:
     yield from (f"write {root}/coordinator/{kind}" for kind in COORDINATOR_KINDS)
     yield from (f"read {root}/node/+/{kind}" for kind in NODE_KINDS)
     yield from (f"read {root}/round/+/{kind}" for kind in FOR_THE_COORDINATOR)
+    yield from (f"deny {root}/round/+/{kind}" for kind in FOR_MEMBERS)
 
 
 def _watching_rules(root: str) -> Iterator[str]:
-    """Who watches reads what nodes and coordinator say in clear, and the broker's own figures; it writes nothing."""
+    """Who watches reads what nodes and coordinator say in clear, and the broker's own figures; nothing of a round, and it writes nothing."""
     yield from (f"read {root}/node/+/{kind}" for kind in NODE_KINDS)
     yield from (f"read {root}/control/+/{kind}" for kind in CONTROL_KINDS)
-    yield from (f"read {root}/round/+/{kind}" for kind in ROUND_KINDS)
+    yield from (f"deny {root}/round/+/{kind}" for kind in FOR_MEMBERS)
     yield "read $SYS/#"

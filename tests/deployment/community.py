@@ -93,8 +93,16 @@ class Community:
         key, certificate, _ = serialization.pkcs12.load_key_and_certificates(data, passphrase)
         assert isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(certificate, x509.Certificate)
         path = self.base / f"administrator-{name}"
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         _write_key(path, private_pem(key), pem(certificate))
+        return path
+
+    def page(self) -> Path:
+        """The identity of the bridge to the browsers' broker."""
+        path = self.base / "bridge"
+        path.mkdir(exist_ok=True)
+        for suffix in ("pem", "key"):
+            (path / f"tls.{suffix}").write_bytes((self.folder.broker / f"page.{suffix}").read_bytes())
         return path
 
 

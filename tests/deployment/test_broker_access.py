@@ -99,8 +99,29 @@ def test_the_coordinator_hears_nodes_and_aggregates_but_no_sealed_report(communi
         assert coordinator.say(f"{ROOT}/node/h07/status") == "Not authorized"
     heard = {topic.removeprefix(f"{ROOT}/") for topic, _ in coordinator.heard}
     assert {topic for topic in BY_H07 if topic.startswith("node/")} <= heard
-    assert "round/h07/aggregate" in heard
-    assert not any("report" in topic or "reveal" in topic or "receipt" in topic for topic in heard)
+    assert {topic for topic in heard if topic.startswith("round/")} == {"round/h07/aggregate"}
+
+
+def test_whoever_watches_for_the_operator_hears_no_roster_and_no_drop_list(community: Community, h07: Path, h08: Path) -> None:
+    """The operator gets a count and never a roster: neither the page's bridge nor an administrator's browser is a way round."""
+    with (
+        Client(community, community.page(), "bridge") as page,
+        Client(community, community.administrator(), "watcher", websockets=True) as browser,
+        Client(community, h08, "h08") as member,
+        Client(community, h07, "h07") as node,
+    ):
+        page.subscribe(f"{ROOT}/#")
+        browser.subscribe(f"{ROOT}/#")
+        member.subscribe(f"{ROOT}/#")
+        until(lambda: _arrives(node, browser), "the bridge")
+        for topic in BY_H07:
+            node.say(f"{ROOT}/{topic}")
+        node.say(f"{ROOT}/node/h07/telemetry", b"last")
+        last = (f"{ROOT}/node/h07/telemetry", b"last")
+        until(lambda: last in browser.heard and last in page.heard, "the last message")
+        until(lambda: (f"{ROOT}/round/h07/call", b"x") in member.heard, "the call, at a member")
+    for watcher in (page, browser):
+        assert not [topic for topic, _ in watcher.heard if "/round/" in topic]
 
 
 def test_a_last_will_outside_the_own_name_is_not_published(community: Community, h07: Path, h08: Path) -> None:
