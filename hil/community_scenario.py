@@ -61,6 +61,7 @@ class CommunitySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             pool_entries=2,
             keep_openings_s=0.0,
             min_key_bits=min(3072, self.key_bits),
+            members_min=self.members_min,
         )
 
     def operator(self) -> OperatorSection:

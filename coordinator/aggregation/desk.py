@@ -8,6 +8,7 @@ aggregate of the same round be opened. The rules:
 3. One aggregate for each round (`protocols.aggregation.operator`), opened under the key it names, as long as that key lives.
 4. Sums that the feeder's connections cannot add up to are answered and not used.
 5. Answers carry no sums. Members join in batches, so that no two epochs differ by a few.
+6. Epochs are numbered by the second of their beginning, so that an operator that lost its disk founds one which is newer than all before.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from coordinator.aggregation.settings import AggregationSection
 from coordinator.aggregation.sums import VirtualUnit, implausible, updated
 from protocols.aggregation.calls import beacon
 from protocols.aggregation.differencing import admitted
+from protocols.aggregation.group import MemberCard, RoundRefused, check_card
 from protocols.aggregation.member import round_order
 from protocols.aggregation.messages import Acknowledgement, aggregate_digest
 from protocols.aggregation.operator import OperatorBook
@@ -131,8 +133,7 @@ class AggregationDesk:
         """One authenticated message of a member."""
         match content:
             case JoinCard() if content.sender in self._members:
-                self._joined[content.sender] = content
-                self._first_join_s = now_s if self._first_join_s is None else self._first_join_s
+                self._admit(content, now_s)
             case ElectionNotice(body=Certificate() as certificate):
                 self._believe(certificate)
             case RoundNotice(body=AggregateNotice() as notice) if notice.aggregate.leader == content.sender:
@@ -151,6 +152,23 @@ class AggregationDesk:
         signal = self.bargain.due(now_s, self.unit, self.term)
         if signal is not None:
             self._signal(signal, now_s)
+
+    def _admit(self, join: JoinCard, now_s: float) -> None:
+        """Take a member's public keys, once they are usable and its own: a useless card would stop whoever pads with its owner."""
+        card = MemberCard(
+            join.sender, self._members[join.sender], bytes.fromhex(join.pad_key), bytes.fromhex(join.envelope_key)
+        )
+        try:
+            check_card(card)
+        except RoundRefused as refusal:
+            self.events.append(("card-refused", str(refusal)))
+            return
+        for name, other in self._joined.items():
+            if name != join.sender and {join.pad_key, join.envelope_key} & {other.pad_key, other.envelope_key}:
+                self.events.append(("card-refused", f"the card of {join.sender!r} holds a key of {name!r}"))
+                return
+        self._joined[join.sender] = join
+        self._first_join_s = now_s if self._first_join_s is None else self._first_join_s
 
     def _renew_key(self, now_s: float) -> None:
         section = self._section
@@ -185,7 +203,7 @@ class AggregationDesk:
                 known[name] = SeatCard(name=name, pad_key=join.pad_key, envelope_key=join.envelope_key)
         kept.cards = tuple(known[name] for name in present if name in known)
         kept.epoch = Epoch(
-            number=1 if kept.epoch is None else kept.epoch.number + 1,
+            number=max(int(now_s), 0 if kept.epoch is None else kept.epoch.number + 1),
             seats=tuple(
                 Seat(name=name, public_key=self._members[name].public_bytes_raw().hex(), reputation=self._reputation(name))
                 for name in present

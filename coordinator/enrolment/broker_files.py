@@ -178,7 +178,7 @@ def _coordinator_rules(root: str) -> Iterator[str]:
 
 
 def _watching_rules(root: str) -> Iterator[str]:
-    """Who watches reads what nodes and coordinator say in clear, and the broker's own figures; nothing of a round, and it writes nothing."""
+    """Who watches reads what nodes and coordinator say in clear, and the broker's own figures; nothing of rounds. It writes nothing."""
     yield from (f"read {root}/node/+/{kind}" for kind in NODE_KINDS)
     yield from (f"read {root}/control/+/{kind}" for kind in CONTROL_KINDS)
     yield from (f"deny {root}/round/+/{kind}" for kind in FOR_MEMBERS)

@@ -358,7 +358,8 @@ class Membership:
                 entropy=self._entropy,
                 durable=self._durable,
             )
-        self._standing = Standing(notice.epoch, group_of(notice, key, layout), encryptor, card.expires_s)
+        group = group_of(notice, key, layout, members_min=self._aggregation.members_min)
+        self._standing = Standing(notice.epoch, group, encryptor, card.expires_s)
         self.member.stand(self._standing)
 
     def _randomisers(self, standing: Standing) -> Sequence[Randomiser]:

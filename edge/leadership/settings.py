@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from protocols.aggregation.group import MEMBERS_MIN
 from protocols.election.values import Timing
 
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -50,7 +51,8 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     With `enabled`, telemetry, forecasts, plans and flexibility are no longer published: what others need goes through rounds. Plans are
     summed every `period_s`, flexibility, which covers hours ahead, with every `flexibility_every`-th of them. A leader reports for
     `collect_s`, waits `recover_s` for each step of a recovery, and says its aggregate again every `resend_s` until the operator has
-    answered. Openings are kept for `keep_openings_s`, for the settlement of sampled rounds.
+    answered. Openings are kept for `keep_openings_s`, for the settlement of sampled rounds. This household takes part in no sum over fewer
+    than `members_min`, whatever the operator says.
     """
 
     enabled: bool = False
@@ -62,6 +64,7 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     pool_entries: Annotated[int, Meta(ge=0, le=256)] = 8
     keep_openings_s: Annotated[float, Meta(ge=0.0, le=366 * 86400.0)] = 7 * 86400.0
     min_key_bits: Annotated[int, Meta(ge=1024, le=16384)] = 3072
+    members_min: Annotated[int, Meta(ge=3, le=4096)] = MEMBERS_MIN
 
 
 def check_sections(leadership: LeadershipSection, aggregation: AggregationSection) -> str | None:

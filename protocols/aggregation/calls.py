@@ -12,7 +12,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
-from protocols.aggregation.group import Group, MemberCard, RoundRefused
+from protocols.aggregation.group import Group, MemberCard, RoundRefused, check_card
 from protocols.aggregation.messages import Announce
 from protocols.aggregation.packing import Layout
 from protocols.aggregation.paillier import MIN_MODULUS_BITS, PublicKey, public_key
@@ -67,17 +67,30 @@ def checked_key(card: KeyCard, *, min_bits: int = MIN_MODULUS_BITS) -> tuple[Pub
     return key, Layout(card.values, card.pad_bits, card.members_max)
 
 
-def group_of(notice: EpochNotice, key: PublicKey, layout: Layout) -> Group:
-    """The group that an epoch and a key make. Members without a card sit in the epoch and take part in no round."""
+def group_of(notice: EpochNotice, key: PublicKey, layout: Layout, *, members_min: int = 0) -> Group:
+    """The group that an epoch and a key make; `members_min` is what the caller demands whatever the epoch says.
+
+    Members without a card, or with one that nobody can use, sit in the epoch and take part in no round: everybody leaves out the same.
+    """
     seats = {seat.name: seat for seat in notice.epoch.seats}
-    cards = {
-        card.name: MemberCard(
-            card.name, public_key_of(seats[card.name]), bytes.fromhex(card.pad_key), bytes.fromhex(card.envelope_key)
-        )
-        for card in notice.cards
-        if card.name in seats
-    }
-    return Group(cards, key, layout, notice.members_min)
+    cards = {}
+    for said in notice.cards:
+        if said.name in seats:
+            card = MemberCard(
+                said.name, public_key_of(seats[said.name]), bytes.fromhex(said.pad_key), bytes.fromhex(said.envelope_key)
+            )
+            if card_is_usable(card):
+                cards[said.name] = card
+    return Group(cards, key, layout, max(notice.members_min, members_min))
+
+
+def card_is_usable(card: MemberCard) -> bool:
+    """Whether `check_card` finds nothing."""
+    try:
+        check_card(card)
+    except RoundRefused:
+        return False
+    return True
 
 
 @lru_cache(maxsize=8)

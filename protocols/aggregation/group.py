@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -33,10 +34,8 @@ class MemberCard(Struct, frozen=True):
 def check_card(card: MemberCard) -> None:
     """Raise `RoundRefused` for a card whose X25519 keys are not usable: one such card would stop everybody who pads with its owner."""
     for what, key in (("pad", card.pad_key), ("envelope", card.envelope_key)):
-        try:
-            X25519PrivateKey.from_private_bytes(b"\x01" * 32).exchange(X25519PublicKey.from_public_bytes(key))
-        except ValueError as error:
-            raise RoundRefused(f"{what} key of {card.name!r} is not an X25519 key of full order") from error
+        if not _of_full_order(key):
+            raise RoundRefused(f"{what} key of {card.name!r} is not an X25519 key of full order")
 
 
 class Group(Struct, frozen=True):
@@ -63,3 +62,13 @@ class Group(Struct, frozen=True):
         if card is None:
             raise RoundRefused(f"{name!r} is not a registered member")
         return card
+
+
+@lru_cache(maxsize=4096)
+def _of_full_order(key: bytes) -> bool:
+    """Whether an exchange with this key gives a shared secret at all (RFC 7748, section 6.1: all zeros otherwise)."""
+    try:
+        X25519PrivateKey.from_private_bytes(b"\x01" * 32).exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError:
+        return False
+    return True

@@ -104,6 +104,7 @@ class Street:
                 resend_s=1.0,
                 pool_entries=0,
                 min_key_bits=1024,
+                members_min=3,
             )
             if aggregation is None
             else aggregation

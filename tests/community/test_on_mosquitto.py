@@ -46,7 +46,14 @@ class Town:
                 Identity(community=COMMUNITY, node=name, key=key, coordinator_keys=(keys.keys["coordinator"].public_key(),)),
                 LeadershipSection(enabled=True),
                 AggregationSection(
-                    enabled=True, period_s=10.0, flexibility_every=1, collect_s=2.0, recover_s=1.0, resend_s=1.0, min_key_bits=1024
+                    enabled=True,
+                    period_s=10.0,
+                    flexibility_every=1,
+                    collect_s=2.0,
+                    recover_s=1.0,
+                    resend_s=1.0,
+                    min_key_bits=1024,
+                    members_min=3,
                 ),
                 bus=bus,
                 clock=self.clock,
