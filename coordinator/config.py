@@ -18,6 +18,7 @@ from coordinator.errors import ConfigError
 from coordinator.network.model import Network
 from protocols.messages import MAX_INTERVALS, Guarantee
 from protocols.mqtt_bus import MqttSettings
+from protocols.observation.settings import MetricsSection, check_metrics
 from protocols.units import GradHundredthsPercentPerS, Identifier, LimitW
 
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -118,6 +119,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     broker: MqttSettings = MqttSettings()
     status_period_s: PeriodS = 300.0
     aggregation: AggregationSection = AggregationSection()
+    metrics: MetricsSection = MetricsSection()
 
 
 def load_config(path: Path) -> CoordinatorConfig:
@@ -146,7 +148,13 @@ def decode_config(text: bytes, where: str) -> CoordinatorConfig:
 
 def check_config(config: CoordinatorConfig) -> str | None:
     """The first relation that does not hold, in words with its path, or None. Also for configurations that were not decoded."""
-    return _bad_envelopes(config) or _bad_feeder(config) or _bad_nodes(config) or check_section(config.aggregation)
+    return (
+        _bad_envelopes(config)
+        or _bad_feeder(config)
+        or _bad_nodes(config)
+        or check_section(config.aggregation)
+        or check_metrics(config.metrics)
+    )
 
 
 def check_nodes(config: CoordinatorConfig, network: Network) -> str | None:

@@ -17,21 +17,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge.config import ApplianceConfig, EdgeConfig, VehicleConfig
+from edge.agent_settings import contract_limits, decide_settings, watch_for
+from edge.config import EdgeConfig
 from edge.correspondence import Community, Correspondent, is_from_coordinator, worth_saying
-from edge.decide import Chosen, Decider, DecideSettings
+from edge.decide import Chosen, Decider
 from edge.devices.driver import Device
 from edge.envelope_control import ControlScheduler, Outcome, Ratings
 from edge.field import Field, resumed_wear
 from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
 from edge.made_plan import Made
 from edge.planning import PlanMaker
-from edge.policy import FlexibleNeed
 from edge.reporting import TelemetryMeans
 from edge.safety import Condition, SafetyMachine
 from edge.store import Store
 from edge.values import DeviceKind, Reading, Setpoint
-from edge.watch import DeviceWatch
 from protocols.bus import Bus
 from protocols.clock import Clock
 from protocols.messages import DefaultControl, EnvelopeSchedule, ResponseStatus, SafetyState
@@ -44,7 +43,9 @@ _STRICTEST_PERIOD_S = 60.0
 
 class CycleRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one cycle saw and did. `blind`: any load was assumed. `limits` are those that the guard obeyed, the tightest of the
-    seconds ahead; `refusals` are messages and devices in words. `failed`: the cycle broke off, and only safe setpoints were written."""
+    seconds ahead, `in_force` those of the controls now; `refusals` are messages and devices in words, `conditions` names of what holds
+    beside the state, `troubles` devices that are silent or deaf. `failed`: the cycle broke off, and only safe setpoints were written.
+    `duration_s` is what it took."""
 
     time_s: float
     state: SafetyState
@@ -57,6 +58,13 @@ class CycleRecord(msgspec.Struct, frozen=True, kw_only=True):
     refusals: tuple[str, ...]
     export_breach_w: float = 0.0
     import_breach_w: float = 0.0
+    in_force: LimitSet = NO_LIMITS
+    outcomes: tuple[Outcome, ...] = ()
+    conditions: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
+    foreign_masters: int = 0
+    plan_start_s: float | None = None
+    duration_s: float = 0.0
     failed: bool = False
 
 
@@ -89,7 +97,7 @@ class EdgeAgent:
         self._state, self.finding = store.load()
         self._wear = resumed_wear(devices, self._state.wear)
         self._state.wear = copy.deepcopy(self._wear)
-        self._watches = {device.name: _watch_for(device, config) for device in devices}
+        self._watches = {device.name: watch_for(device, config) for device in devices}
         self._meter = next(watch for watch in self._watches.values() if watch.kind is DeviceKind.METER)
         controlled = [watch for watch in self._watches.values() if watch.kind is not DeviceKind.METER]
         self._all_watches = tuple(self._watches.values())
@@ -100,12 +108,12 @@ class EdgeAgent:
             stale_after_s=control.stale_after_s,
             concurrent=control.concurrent_io,
         )
-        self._decider = Decider(_decide_settings(config), self._meter, controlled)
+        self._decider = Decider(decide_settings(config), self._meter, controlled)
         self._ratings = LimitSet(
             export=Limit(limit_w=site.export_rating_w, source="rating"),
             import_=Limit(limit_w=site.import_rating_w, source="rating"),
         )
-        contract = _contract(config) if self._coordinated else NO_LIMITS
+        contract = contract_limits(config) if self._coordinated else NO_LIMITS
         self._scheduler = self._make_scheduler(contract, random.Random(self.node if seed is None else seed))
         self._safety = SafetyMachine(
             contract=contract,
@@ -160,6 +168,11 @@ class EdgeAgent:
         """The safety state after the last cycle."""
         return self._safety.state
 
+    @property
+    def bus(self) -> Bus:
+        """The connection to the broker, for whoever watches it."""
+        return self._bus
+
     async def start(self) -> None:
         """Come up on the bus. The first cycle begins in failsafe with what the disk remembers."""
         if self.finding is not None:
@@ -170,12 +183,13 @@ class EdgeAgent:
 
     async def step(self) -> CycleRecord:
         """One control cycle, now."""
-        now_s = self._clock.now_s()
+        now_s, begun_s = self._clock.now_s(), self._clock.monotonic_s()
         try:
-            return await self._cycle(now_s)
+            record = await self._cycle(now_s)
         except Exception as error:
             log.exception("the control cycle failed")
-            return await self._fail(now_s, f"the control cycle failed: {type(error).__name__}: {error}")
+            record = await self._fail(now_s, f"the control cycle failed: {type(error).__name__}: {error}")
+        return msgspec.structs.replace(record, duration_s=self._clock.monotonic_s() - begun_s)
 
     async def stop(self) -> None:
         """Leave the devices in their safe stance, say so, and close."""
@@ -203,10 +217,10 @@ class EdgeAgent:
             await self._field.write(_changed(chosen.setpoints, again.setpoints), now_s)
             chosen = again
         readings = tuple(watch.reading for watch in self._all_watches if watch.reading is not None)
-        self._tell(now_s, readings, outcomes)
+        in_force = self._tell(now_s, readings)
         if self._scheduler.changed or self._unsaved or self._wear != self._state.wear:
             self._save()
-        self._said.say_outcomes(outcomes, now_s)
+        self._said.say_outcomes(outcomes if self.config.control.respond_to_all else worth_saying(outcomes), now_s)
         self._make_plan(now_s, chosen)
         meter = self._meter.reading
         return CycleRecord(
@@ -221,6 +235,12 @@ class EdgeAgent:
             refusals=tuple(refusals),
             export_breach_w=chosen.decision.export_breach_w,
             import_breach_w=chosen.decision.import_breach_w,
+            in_force=in_force,
+            outcomes=tuple(outcomes),
+            conditions=self._conditions(chosen.blind),
+            troubles=self._troubles(),
+            foreign_masters=self._field.foreign_masters,
+            plan_start_s=None if self._plan is None else self._plan.start_s,
         )
 
     def _hear(self, now_s: float) -> tuple[list[Outcome], list[str]]:
@@ -239,7 +259,7 @@ class EdgeAgent:
                 self._safety.heard_coordinator(self._clock.monotonic_s())
         outcomes += self._scheduler.advance(now_s)
         refusals += [f"control {o.mrid}: {o.reason}" for o in outcomes if o.status is ResponseStatus.INVALID]
-        return outcomes if self.config.control.respond_to_all else worth_saying(outcomes), refusals
+        return outcomes, refusals
 
     def _decide(self, now_s: float) -> tuple[Chosen, bool, LimitSet]:
         meter = self._meter
@@ -282,7 +302,13 @@ class EdgeAgent:
             self._strictest_until_s = now_s + _STRICTEST_PERIOD_S
         return self._strictest
 
-    def _tell(self, now_s: float, readings: tuple[Reading, ...], outcomes: list[Outcome]) -> None:
+    def _conditions(self, blind: bool) -> tuple[str, ...]:
+        safety = self._safety
+        held = ("blind", blind), ("clock_suspect", safety.clock_suspect), ("islanded", safety.islanded)
+        return tuple(name for name, holds in (*held, ("store_failing", self._store_trouble is not None)) if holds)
+
+    def _tell(self, now_s: float, readings: tuple[Reading, ...]) -> LimitSet:
+        """Say what is due; returns the limits of the controls now."""
         control, safety = self.config.control, self._safety
         in_force = self._scheduler.limits(now_s, 0.0)
         self._means.add(now_s, readings, in_force)
@@ -299,6 +325,7 @@ class EdgeAgent:
             self._said.say_status(now_s, *status)
             self._status_said = status
             self._status_due_s = now_s + control.status_period_s
+        return in_force
 
     def _make_plan(self, now_s: float, chosen: Chosen) -> None:
         plans, schedule = self._plans, self.config.schedule
@@ -362,37 +389,11 @@ class EdgeAgent:
             readings=readings,
             net_import_w=None,
             refusals=(),
+            conditions=self._conditions(True),
+            troubles=self._troubles(),
+            foreign_masters=self._field.foreign_masters,
             failed=True,
         )
-
-
-def _watch_for(device: Device, config: EdgeConfig) -> DeviceWatch:
-    rated_w = next((entry.rated_w for entry in config.devices if entry.name == device.name), None)
-    return DeviceWatch(device.name, device.kind, rated_w)
-
-
-def _contract(config: EdgeConfig) -> LimitSet:
-    site = config.site
-    import_w = site.contract_import_w
-    return LimitSet(
-        export=Limit(limit_w=site.contract_export_w, source="contract"),
-        import_=None if import_w is None else Limit(limit_w=import_w, source="contract"),
-    )
-
-
-def _decide_settings(config: EdgeConfig) -> DecideSettings:
-    control, schedule = config.control, config.schedule
-    flexible: tuple[VehicleConfig | ApplianceConfig, ...] = (*config.vehicles, *config.appliances)
-    return DecideSettings(
-        cycle_s=control.cycle_s,
-        margin_w=control.margin_w,
-        revert_after_s=control.reversion_s,
-        unattended_load_w=control.unattended_load_w,
-        min_soc_frac=schedule.min_soc_frac,
-        max_soc_frac=schedule.max_soc_frac,
-        flexible=tuple(FlexibleNeed(name=entry.device, min_w=entry.min_w) for entry in flexible),
-        most_draw_w={entry.device: entry.max_w for entry in flexible},
-    )
 
 
 def _changed(before: Sequence[Setpoint], after: Sequence[Setpoint]) -> list[Setpoint]:

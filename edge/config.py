@@ -18,6 +18,7 @@ from edge.errors import ConfigurationError
 from edge.leadership.settings import AggregationSection, LeadershipSection, check_sections
 from edge.values import DeviceKind
 from protocols.mqtt_bus import MqttSettings
+from protocols.observation.settings import MetricsSection, check_metrics
 from protocols.tariff import HourOfDay, PriceWindow, PriceWindows, misplaced, unknown_zone
 from protocols.units import Identifier
 
@@ -157,6 +158,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     broker: MqttSettings = MqttSettings()
     leadership: LeadershipSection = LeadershipSection()
     aggregation: AggregationSection = AggregationSection()
+    metrics: MetricsSection = MetricsSection()
 
 
 def load_config(path: Path) -> EdgeConfig:
@@ -200,6 +202,7 @@ def check_config(config: EdgeConfig) -> str | None:
         or _bad_schedule(config)
         or _bad_devices(config)
         or check_sections(config.leadership, config.aggregation)
+        or check_metrics(config.metrics)
     )
 
 

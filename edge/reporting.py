@@ -24,7 +24,7 @@ class TelemetryMeans:
 
     def __init__(self, kinds: Sequence[DeviceKind], rating_w: float) -> None:
         self._wanted = {kind: sum(k is kind for k in kinds) for kind in set(kinds)}
-        self._tolerance_w = min(TOLERANCE_W, TOLERANCE_FRAC * rating_w)
+        self._tolerance_w = tolerance_w(rating_w)
         self._start_s = math.nan
         self._last_s = math.nan
         self._sums = dict.fromkeys(self._wanted, 0.0)
@@ -121,6 +121,11 @@ class TelemetryMeans:
         self._soc_frac = None
         self._meter = None
         self._exceeded_s = 0.0
+
+
+def tolerance_w(rating_w: float) -> float:
+    """By how much a connection point of this rating may be outside its limits without exceeding them."""
+    return min(TOLERANCE_W, TOLERANCE_FRAC * rating_w)
 
 
 def _load_w(power_w: dict[DeviceKind, float]) -> float:

@@ -23,6 +23,7 @@ from edge.correspondence import status_message
 from edge.devices.registry import ModbusSessions, open_device
 from edge.errors import ConfigurationError
 from edge.history import History, history_path
+from edge.observation.watch import open_watch
 from edge.planning import PlanMaker
 from edge.store import Store
 from protocols.bus import BusMessage
@@ -164,13 +165,16 @@ async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment
         loop.add_signal_handler(number, end)
     part = build_part(config, folder)
     agent = build_agent(config, folder, clock=clock, part=part)
+    watch = open_watch(config, folder, bus=agent.bus, clock=clock, community=part)
+    await watch.start()
     beside = None if part is None else loop.create_task(part.run(stop))
     missed = await run_agent(
-        agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=(manager_observer(manager),)
+        agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=(manager_observer(manager), watch.cycle)
     )
     stop.set()
     if beside is not None:
         await beside
+    await watch.stop()
     log.info("stopped; %d cycle beginnings were missed", missed)
     return missed
 

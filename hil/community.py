@@ -257,7 +257,7 @@ class Seat:
             entropy=rng.randbytes,
             comb=COMB,
         )
-        return CommunityPart(membership, household)
+        return CommunityPart(membership, household, bench.clock)
 
 
 class CommunityBench:

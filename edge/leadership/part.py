@@ -30,14 +30,34 @@ INTERVALS = 96
 class CommunityPart:
     """What the edge's agent is given (`edge.correspondence.Community`), and what whoever runs the edge steps beside it."""
 
-    def __init__(self, membership: Membership, household: PlannedHousehold) -> None:
+    def __init__(self, membership: Membership, household: PlannedHousehold, clock: Clock) -> None:
         self.membership = membership
         self.household = household
+        self._clock = clock
 
     @property
     def term(self) -> int:
         """The highest term whose leader was proven."""
         return self.membership.term
+
+    @property
+    def leads(self) -> bool:
+        """Whether this household leads now."""
+        return self.membership.leads
+
+    @property
+    def leader_heard(self) -> bool:
+        """Whether a leader was proven and heard from within two leases."""
+        election = self.membership.election
+        certificate = election.certificate
+        others = election.present(self._clock.monotonic_s()) - {election.name}
+        return certificate is not None and (self.leads or certificate.leader in others)
+
+    @property
+    def rounds(self) -> dict[str, int]:
+        """Rounds that this household led: opened by the operator, or failed; and the reports that it refused in them."""
+        leader = self.membership.leader
+        return {"opened": leader.accepted, "failed": leader.failed, "refused": leader.refused}
 
     def planned(self, made: Made) -> None:
         """A new plan is in use."""
@@ -91,7 +111,7 @@ def make_part(
         commissioned=commissioned,
         durable=config.store.fsync,
     )
-    return CommunityPart(membership, household)
+    return CommunityPart(membership, household, clock)
 
 
 def part_will(community: str, node: str, key: Ed25519PrivateKey, clock: Clock) -> Will:

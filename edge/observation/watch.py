@@ -1,0 +1,73 @@
+"""Who watches a running edge: the server of figures and health, where it is configured. A shell: it reads certificates and opens sockets.
+
+What watches must not stop what controls: an address that cannot be had is reported, and the edge runs without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.agent import CycleRecord
+from edge.config import EdgeConfig
+from edge.errors import ConfigurationError
+from protocols.bus import Bus
+from protocols.clock import Clock
+from protocols.credentials import Expiries
+from protocols.files import FileRefused
+
+if TYPE_CHECKING:
+    from edge.observation.observer import CommunityFacts, EdgeObserver
+    from protocols.observation.server import ObservationServer
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Everything that is shown the control cycle. Without an observer it does nothing."""
+
+    def __init__(self, observer: EdgeObserver | None = None, server: ObservationServer | None = None) -> None:
+        self._observer = observer
+        self._server = server
+
+    @property
+    def port(self) -> int | None:
+        """Where figures and health are served, None where they are not."""
+        return None if self._server is None else self._server.port
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        if self._server is not None:
+            try:
+                await self._server.start()
+            except OSError as error:
+                log.error("figures and health are not served: %s", error)
+                self._server = None
+
+    async def stop(self) -> None:
+        """Close."""
+        if self._server is not None:
+            await self._server.stop()
+
+    def cycle(self, record: CycleRecord) -> None:
+        """One cycle has ended."""
+        if self._observer is not None:
+            self._observer.cycle(record)
+
+
+def open_watch(config: EdgeConfig, folder: Path, *, bus: Bus, clock: Clock, community: CommunityFacts | None) -> Watch:
+    """What the configuration asks for; relative paths start at `folder`. Nothing is imported for what is off."""
+    if not config.metrics.enabled:
+        return Watch()
+    from edge.observation.observer import EdgeObserver
+    from protocols.observation.server import ObservationServer
+
+    tls = config.broker.tls
+    files = {} if tls is None else {"node": folder / tls.cert_file, "authority": folder / tls.ca_file}
+    observer = EdgeObserver(config, bus=bus, clock=clock, expiries=Expiries(files, clock.monotonic_s).read, community=community)
+    try:
+        server = ObservationServer(config.metrics, folder, book=observer.book, refresh=observer.refresh, health=observer.health)
+    except FileRefused as error:
+        raise ConfigurationError(f"{error} - at $.metrics.token_file") from error
+    return Watch(observer, server)
