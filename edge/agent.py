@@ -22,7 +22,7 @@ from edge.config import EdgeConfig
 from edge.correspondence import Community, Correspondent, is_from_coordinator, worth_saying
 from edge.decide import Chosen, Decider
 from edge.devices.driver import Device
-from edge.envelope_control import ControlScheduler, Outcome, Ratings
+from edge.envelope_control import ControlScheduler, ControlState, Outcome, Ratings
 from edge.field import Field, resumed_wear
 from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
 from edge.made_plan import Made
@@ -31,6 +31,7 @@ from edge.reporting import TelemetryMeans
 from edge.safety import Condition, SafetyMachine
 from edge.store import Store
 from edge.values import DeviceKind, Reading, Setpoint
+from edge.watch import DeviceWatch
 from protocols.bus import Bus
 from protocols.clock import Clock
 from protocols.messages import DefaultControl, EnvelopeSchedule, ResponseStatus, SafetyState
@@ -172,6 +173,27 @@ class EdgeAgent:
     def bus(self) -> Bus:
         """The connection to the broker, for whoever watches it."""
         return self._bus
+
+    @property
+    def watches(self) -> tuple[DeviceWatch, ...]:
+        """What is believed of each device, the meter among them. To be looked at only."""
+        return self._all_watches
+
+    @property
+    def control_state(self) -> ControlState:
+        """The controls and the default that are known. To be looked at only."""
+        return self._scheduler.state
+
+    @property
+    def coordinator_silent_s(self) -> float | None:
+        """How long the coordinator was not heard; None before the first cycle."""
+        return self._safety.silent_s(self._clock.monotonic_s())
+
+    @property
+    def plan_until_s(self) -> float | None:
+        """The end of the plan in use."""
+        plan = self._plan
+        return None if plan is None else plan.start_s + plan.step_s * len(plan.net_import_w)
 
     async def start(self) -> None:
         """Come up on the bus. The first cycle begins in failsafe with what the disk remembers."""

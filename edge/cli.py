@@ -13,6 +13,7 @@ import msgspec
 from edge.enrolment.command import add_enrolment_parsers
 from edge.errors import ConfigurationError, EdgeError
 from edge.probe import add_probe_parser
+from edge.upkeep.parsers import add_upkeep_parsers
 
 DESCRIPTION = "The controller of one household: it keeps the connection point inside its envelope."
 
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
     add_enrolment_parsers(commands)
     add_probe_parser(commands)
+    add_upkeep_parsers(commands)
     check = commands.add_parser(
         "check-config", help="say whether a configuration can be used", description="Check a configuration; print one line."
     )

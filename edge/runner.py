@@ -26,6 +26,8 @@ from edge.history import History, history_path
 from edge.observation.watch import open_watch
 from edge.planning import PlanMaker
 from edge.store import Store
+from edge.upkeep.live import LiveView
+from edge.upkeep.live_socket import LiveSocket, hold_alone, socket_path
 from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
 from protocols.errors import ProtocolError
@@ -148,7 +150,8 @@ def manager_observer(manager: ServiceManager) -> Observer:
 
 def run(config: EdgeConfig, folder: Path, *, cycles: int | None = None, environment: Mapping[str, str] = NO_MANAGER) -> int:
     """Run until SIGTERM or SIGINT; returns how many cycle beginnings were missed. `environment` says where the service manager is."""
-    return asyncio.run(_run(config, folder, cycles, environment))
+    with hold_alone(folder / config.store.path):
+        return asyncio.run(_run(config, folder, cycles, environment))
 
 
 async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment: Mapping[str, str]) -> int:
@@ -165,16 +168,19 @@ async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment
         loop.add_signal_handler(number, end)
     part = build_part(config, folder)
     agent = build_agent(config, folder, clock=clock, part=part)
+    view = LiveView(agent, started_s=clock.now_s())
+    live = LiveSocket(socket_path(folder / config.store.path), view.state)
     watch = open_watch(config, folder, bus=agent.bus, clock=clock, community=part)
+    await live.start()
     await watch.start()
     beside = None if part is None else loop.create_task(part.run(stop))
-    missed = await run_agent(
-        agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=(manager_observer(manager), watch.cycle)
-    )
+    observers = (manager_observer(manager), view.observe, watch.cycle)
+    missed = await run_agent(agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=observers)
     stop.set()
     if beside is not None:
         await beside
     await watch.stop()
+    await live.stop()
     log.info("stopped; %d cycle beginnings were missed", missed)
     return missed
 

@@ -71,6 +71,10 @@ class SafetyMachine:
             self.clock_suspect = False
             self._held = NO_LIMITS
 
+    def silent_s(self, monotonic_s: float) -> float | None:
+        """How long the coordinator was not heard; since the first cycle where it never was."""
+        return None if self._heard_s is None else monotonic_s - self._heard_s
+
     def fail(self, reason: str) -> None:
         """The cycle could not be completed."""
         self.state = SafetyState.FAILSAFE

@@ -65,6 +65,19 @@ class Store:
         except StoreError as error:
             return fresh, self._set_aside(str(error))
 
+    def peek(self) -> EdgeState | None:
+        """The state as it lies on the disk, None where there is none; nothing is set aside. Raises `StoreError` for a damaged one."""
+        try:
+            if self.path.stat().st_size > MAX_STATE_BYTES:
+                raise StoreError(f"larger than {MAX_STATE_BYTES} bytes")
+            return self._decode(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from error
+        except StoreError as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
     def save(self, state: EdgeState) -> str | None:
         """Bring the state to the disk. Returns what went wrong in words, None when it is safe there."""
         body = self._encoder.encode(state)
