@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from edge.errors import StoreError
 from edge.leadership.records import MemberRecords, Remembered
+from edge.leadership.witness import Witness
 from protocols.aggregation.calls import announcement
 from protocols.aggregation.group import Group, RoundRefused
 from protocols.aggregation.member import Member, Randomiser, check_time, round_order
@@ -63,6 +64,7 @@ class MemberShell:
         send: SendSealed,
         values: ValuesFor,
         randomisers: Randomisers,
+        witness: Witness,
         now_s: float,
     ) -> None:
         self.name = name
@@ -76,6 +78,7 @@ class MemberShell:
         self._send = send
         self._values = values
         self._randomisers = randomisers
+        self._witness = witness
         self._remembered: Remembered = records.load(now_s)
         self._standings: OrderedDict[tuple[int, str], tuple[Standing, Member]] = OrderedDict()
         self._called: OrderedDict[str, Announce] = OrderedDict()
@@ -107,8 +110,13 @@ class MemberShell:
 
     def drops(self, drops: Drops) -> None:
         """Reveal this round's pads towards those left out, if the rules allow it."""
-        if drops.round_name in self._called:
-            self._left_out[drops.round_name] = drops.left_out
+        announce = self._called.get(drops.round_name)
+        if announce is None or announce.leader != drops.leader:
+            return
+        if not self._left_out.get(drops.round_name, frozenset()) <= drops.left_out <= set(announce.roster):
+            self._refuse(f"drop list of round {drops.round_name}: it does not contain an earlier one, or leaves the roster")
+            return
+        self._left_out[drops.round_name] = drops.left_out
         if any(receipt.step >= drops.step for receipt in self.receipts.get(drops.round_name, ())) and self.name in drops.dropped:
             self._refuse(f"round {drops.round_name}: the leader calls this member missing and gave it a receipt")
         owed = None if self._current is None else self._current.receipt
@@ -122,7 +130,7 @@ class MemberShell:
         if sealed is not None:
             self._send("reveal", drops.leader, sealed)
 
-    def receipt(self, leader: str, payload: bytes) -> None:
+    def receipt(self, leader: str, payload: bytes, now_s: float) -> None:
         """Keep what the leader signed: a bare signature for the report, or one with step and digest for a reveal."""
         owed = None if self._current is None else self._current.receipt
         if owed is None or len(payload) not in (64, 98):
@@ -142,6 +150,7 @@ class MemberShell:
         except SealRefused as refusal:
             self._refuse(str(refusal))
             return
+        self._witness.receipt(leader, owed, payload[:64], now_s)
         self.receipts.setdefault(owed.round_name, []).append(owed)
         while len(self.receipts) > 8:
             self.receipts.popitem(last=False)
@@ -149,6 +158,8 @@ class MemberShell:
     def acknowledged(self, answer: Acknowledgement) -> None:
         """The operator has answered a round: if it was opened, its group counts for the guard against differencing."""
         announce = self._called.get(answer.round_name)
+        for _, member in self._standings.values():
+            member.end(answer.round_name)
         if not answer.accepted:
             return
         self.previous_ack = answer.digest
@@ -172,7 +183,8 @@ class MemberShell:
             raise RoundRefused(f"epoch {call.epoch} with key {call.key_id} is not known here")
         standing, member = known
         announce = announcement(standing.epoch, call, leader)
-        self._called[announce.round_name] = announce
+        if self._called.setdefault(announce.round_name, announce) != announce:
+            raise RoundRefused("it was announced before, and otherwise")
         while len(self._called) > 16:
             forgotten, _ = self._called.popitem(last=False)
             self._left_out.pop(forgotten, None)

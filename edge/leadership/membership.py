@@ -14,7 +14,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -23,17 +22,19 @@ from msgspec import Struct
 
 from edge.leadership.ballots import BallotStore
 from edge.leadership.election_shell import ElectionShell
+from edge.leadership.encryption import Encryption
+from edge.leadership.evidence import EvidenceLog
 from edge.leadership.leader_shell import LeaderShell, Wish
 from edge.leadership.member_shell import MemberShell, Standing
-from edge.leadership.pool import RandomiserPool
 from edge.leadership.records import MemberRecords
 from edge.leadership.secrets import load_or_make_secrets
 from edge.leadership.settings import AggregationSection, LeadershipSection
-from protocols.aggregation.calls import checked_key, group_of
-from protocols.aggregation.member import Randomiser, round_order
+from edge.leadership.witness import Witness
+from protocols.aggregation.evidence import statement_of
+from protocols.aggregation.member import round_order
 from protocols.aggregation.messages import Acknowledgement, Drops
 from protocols.aggregation.packing import ValuesRefused
-from protocols.aggregation.paillier import COMB_TABLES, COMB_TEETH, Encryptor, KeyRefused, PublicKey, exponent_from_seed
+from protocols.aggregation.paillier import COMB_TABLES, COMB_TEETH, KeyRefused
 from protocols.bus import Bus, BusMessage
 from protocols.clock import Clock
 from protocols.election.rules import public_key_of
@@ -116,11 +117,7 @@ class Membership:
         self._aggregation = aggregation
         self._bus = bus
         self._clock = clock
-        self._folder, self._runtime_folder = folder, runtime_folder
         self._household = household
-        self._durable = durable
-        self._entropy = entropy
-        self._comb = comb
         self._signer = Signer(identity.key)
         self._verifier = Verifier(identity.community, {COORDINATOR: identity.coordinator_keys})
         self._sequencer = Sequencer(clock.now_s())
@@ -133,6 +130,8 @@ class Membership:
         self.election = ElectionShell(
             self.node, identity.key, ballots=ballots, timing=leadership.timing, send=self._send_election, nonce=lambda: entropy(32).hex()
         )
+        self.witness = Witness(EvidenceLog(folder / "evidence", keep_s=aggregation.keep_openings_s, durable=durable))
+        self._encryption = Encryption(aggregation, folder, runtime_folder, durable=durable, entropy=entropy, comb=comb)
         self.member = MemberShell(
             self.node,
             identity.key,
@@ -140,7 +139,8 @@ class Membership:
             records=records,
             send=self._send_sealed,
             values=household.values,
-            randomisers=self._randomisers,
+            randomisers=self._encryption.randomisers,
+            witness=self.witness,
             now_s=clock.now_s(),
         )
         self.leader = LeaderShell(
@@ -157,9 +157,7 @@ class Membership:
         self._was_connected = False
         self._epoch_notice: EpochNotice | None = None
         self._key_card: KeyCard | None = None
-        self._encryptors: dict[str, Encryptor] = {}
         self._standing: Standing | None = None
-        self._pool: RandomiserPool | None = None
         self._signal: CommunitySignal | None = None
         self._wished: tuple[tuple[int, int, int], float] | None = None
 
@@ -193,8 +191,7 @@ class Membership:
     async def stop(self) -> None:
         """Leave in order: the others learn it from the will, whose content this is."""
         self._bus.publish(gone_message(self._community, self.node, self._signer, self._sequencer, self._clock.now_s()))
-        if self._pool is not None:
-            self._pool.close()
+        self._encryption.close()
         await self._bus.stop()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -224,8 +221,7 @@ class Membership:
             self._negotiate(now_s)
         elif self.leader.busy:
             self.leader.drop()
-        if self._pool is not None:
-            self._pool.fill()
+        self._encryption.fill()
 
     def _negotiate(self, now_s: float) -> None:
         """Hold the round that the newest signal asks for; again, where it failed, as long as no newer signal has come."""
@@ -258,7 +254,7 @@ class Membership:
     def _take(self, message: BusMessage, now_s: float, wall_s: float) -> None:
         route = sealed_route(message.topic)
         if route is not None:
-            self._take_sealed(route, message.payload)
+            self._take_sealed(route, message.payload, wall_s)
             return
         try:
             content = self._verifier.open(message, wall_s)
@@ -268,13 +264,20 @@ class Membership:
                 log.debug("refused: %s", refusal)
             return
         self._take_signed(content, now_s, wall_s)
+        if isinstance(content, EpochNotice) or (isinstance(content, RoundNotice) and self._counts(content)):
+            self.witness.heard(message, content, wall_s)
 
-    def _take_sealed(self, route: tuple[str, str, str, str], payload: bytes) -> None:
+    def _counts(self, notice: RoundNotice) -> bool:
+        """Whether it is of the operator or of the leader that is followed: what others say of rounds is nothing."""
+        term = round_order(statement_of(notice).round_name)[0]
+        return notice.sender == COORDINATOR or self.election.accepts(notice.sender, term)
+
+    def _take_sealed(self, route: tuple[str, str, str, str], payload: bytes, wall_s: float) -> None:
         community, writer, kind, recipient = route
         if community != self._community or recipient != self.node:
             self.refused["Malformed"] += 1
         elif kind == "receipt":
-            self.member.receipt(writer, payload)
+            self.member.receipt(writer, payload, wall_s)
         elif self.leads:
             self.leader.receive(kind, writer, payload)
 
@@ -338,37 +341,12 @@ class Membership:
         if notice is None or card is None or self.node not in notice.epoch.names or not self._aggregation.enabled:
             return
         try:
-            key, layout = checked_key(card, min_bits=self._aggregation.min_key_bits)
+            self._standing = self._encryption.standing(notice, card)
         except (KeyRefused, ValuesRefused) as refusal:
             self.refused["KeyRefused"] += 1
             log.error("the operator's key is refused: %s", refusal)
             return
-        encryptor = self._encryptors.get(key.key_id)
-        if encryptor is None:
-            encryptor = self._encryptors[key.key_id] = _encryptor(key, *self._comb)
-            while len(self._encryptors) > 2:
-                del self._encryptors[next(iter(self._encryptors))]
-            if self._pool is not None:
-                self._pool.close()
-            self._pool = RandomiserPool(
-                self._folder,
-                self._runtime_folder,
-                encryptor,
-                target=self._aggregation.pool_entries,
-                entropy=self._entropy,
-                durable=self._durable,
-            )
-        group = group_of(notice, key, layout, members_min=self._aggregation.members_min)
-        self._standing = Standing(notice.epoch, group, encryptor, card.expires_s)
         self.member.stand(self._standing)
-
-    def _randomisers(self, standing: Standing) -> Sequence[Randomiser]:
-        """From the pool where it is for this key, else computed now."""
-        encryptor, count = standing.encryptor, standing.group.ciphertexts
-        if self._pool is not None and self._pool.key_id == encryptor.key.key_id:
-            return self._pool.take(count)
-        seeds = [self._entropy(32) for _ in range(count)]
-        return [Randomiser(seed, encryptor.randomiser(exponent_from_seed(encryptor.key, seed))) for seed in seeds]
 
     def _send_election(self, message: ElectionMessage, to: str | None) -> None:
         retain = to is None and isinstance(message, Certificate)
@@ -393,9 +371,3 @@ def gone_message(community: str, node: str, signer: Signer, sequencer: Sequencer
     """What the broker publishes when it has cut this member off: the last will of its connection."""
     gone = Gone(sender=node, time_s=now_s, sequence=sequencer.next())
     return signer.seal(election_topic(community, node, "gone"), gone)
-
-
-@lru_cache(maxsize=4)
-def _encryptor(key: PublicKey, teeth: int, tables: int) -> Encryptor:
-    """The table of a comb is public and the same for all members: those of one process share it."""
-    return Encryptor(key, teeth=teeth, tables=tables)

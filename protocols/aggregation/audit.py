@@ -4,7 +4,7 @@ Rules, each with its own finding:
 
 1. An aggregate must be the product of the signed reports that its root commits to, once each, corrected by revealed seeds alone. An
    auditor computes it again, bit for bit, from the leader's transcript.
-2. One round, one announcement, one aggregate; a later drop list contains the earlier ones.
+2. One round, one announcement, one aggregate, one that is opened; a later drop list contains the earlier ones.
 3. Who holds a receipt of a step is not missing in a drop list of that step or an earlier one.
 
 A leader that keeps receipts back is seen by those it wrongs, yet not proved wrong; they ask for its resignation.
@@ -15,6 +15,7 @@ from __future__ import annotations
 from protocols.aggregation.group import Group, RoundRefused
 from protocols.aggregation.leader import orphaned_pads
 from protocols.aggregation.messages import (
+    Acknowledgement,
     Aggregate,
     Announce,
     Drops,
@@ -27,8 +28,9 @@ from protocols.aggregation.messages import (
 )
 from protocols.aggregation.pads import PadGraph
 from protocols.aggregation.paillier import CiphertextRefused, Encryptor, check_ciphertexts, from_bytes, multiply, to_bytes
+from protocols.messages import RoundCall
 
-Statement = Announce | Receipt | Drops | Aggregate
+Statement = Announce | RoundCall | Receipt | Drops | Aggregate | Acknowledgement
 
 
 def audit(group: Group, encryptor: Encryptor, transcript: Transcript, aggregate: Aggregate) -> str | None:
@@ -59,10 +61,13 @@ def audit(group: Group, encryptor: Encryptor, transcript: Transcript, aggregate:
 
 
 def contradiction(first: Statement, second: Statement) -> str | None:
-    """Why one leader cannot honestly have said both, or None. The caller has verified that the leader signed both."""
+    """Why one leader (or the operator) cannot honestly have said both, or None. The caller has verified that the same one signed both."""
     match first, second:
-        case (Announce(), Announce()) if first.round_name == second.round_name and first != second:
+        case (Announce(), Announce()) | (RoundCall(), RoundCall()) if first.round_name == second.round_name and first != second:
             return f"two announcements of round {first.round_name}"
+        case (Acknowledgement(accepted=True), Acknowledgement(accepted=True)) if first.round_name == second.round_name:
+            if first.digest != second.digest:
+                return f"two aggregates of round {first.round_name} were opened"
         case (Aggregate(), Aggregate()) if first.round_name == second.round_name and first != second:
             return f"two aggregates of round {first.round_name}"
         case (Drops(), Drops()) if first.round_name == second.round_name:

@@ -7,8 +7,9 @@ The rules, each with its own refusal:
 2. One round, one report: if the same announcement comes again, the same bytes go out again, because two reports with the same pads
    would reveal their difference. The same round under another announcement is refused, and its pads would be others.
 3. Seeds are revealed only for an announced round in which the member reported, only towards those left out, never when the member itself
-   is left out, never below `members_min` survivors, and only for a list that contains every earlier list of the round. The number of
-   decoys is bounded.
+   is left out, never below `members_min` survivors, and only for a list that contains every earlier list of the round. Decoys come in
+   batches, since a few of them hide nobody but their own group, and their number is bounded. Once the operator has answered the round,
+   no seed leaves any more.
 4. A member that lost its memory sits out every round that it may have answered before (`check_time`).
 """
 
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from protocols.aggregation import packing
+from protocols.aggregation.differencing import BATCH
 from protocols.aggregation.group import Group, RoundRefused
 from protocols.aggregation.messages import Announce, Drops, Receipt, announce_digest, report_digest, seal, sign_report, sign_reveal
 from protocols.aggregation.packing import Slots, Values
@@ -62,6 +64,7 @@ class _Round(Struct):
     digest: bytes
     opening: Opening
     left_out: frozenset[str] = frozenset()
+    ended: bool = False
 
 
 class Member:
@@ -143,6 +146,11 @@ class Member:
         reveal = sign_reveal(self._signing_key, drops.round_name, self.name, seeds)
         return seal(reveal, self._group.card(current.announce.leader).envelope_key)
 
+    def end(self, round_name: str) -> None:
+        """The operator has answered this round, whatever it said: what is asked about it from now on serves no sum."""
+        if self._round is not None and self._round.announce.round_name == round_name:
+            self._round.ended = True
+
     def _seed(self, peer: str, context: bytes) -> bytes:
         return self._pad_keys.seed(peer, self._group.card(peer).pad_key, context)
 
@@ -167,8 +175,10 @@ class Member:
         left_out = drops.left_out
         if drops.leader != current.announce.leader:
             raise RoundRefused(f"drop list by {drops.leader!r}: the round is led by {current.announce.leader!r}")
-        if len(drops.decoys) > DECOYS_MAX:
-            raise RoundRefused(f"{len(drops.decoys)} decoys: at most {DECOYS_MAX}")
+        if current.ended:
+            raise RoundRefused(f"round {drops.round_name} was answered: no seeds leave any more")
+        if not (len(drops.decoys) == 0 or BATCH <= len(drops.decoys) <= DECOYS_MAX):
+            raise RoundRefused(f"{len(drops.decoys)} decoys: none, or {BATCH} to {DECOYS_MAX}")
         if not left_out <= set(current.announce.roster):
             raise RoundRefused("the drop list names somebody outside the roster")
         if self.name in left_out:

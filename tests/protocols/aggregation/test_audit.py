@@ -93,13 +93,13 @@ def test_two_statements_that_contradict_each_other_are_proof() -> None:
 
 def test_what_an_honest_leader_says_never_contradicts_itself() -> None:
     """Also where members are missing, and others fall silent in recovery after they had a receipt."""
-    community = Community(10)
+    community = Community(16, members_max=20)
     announce = community.announce()
     round_ = community.leader_round(announce)
     said: list[Announce | Receipt | Drops | Aggregate] = [announce]
     for name in community.names[:-1]:
         said.append(round_.receive_report(community.members[name].report(announce, community.values(), community.randomisers())[0]))
-    drops = round_.close(decoys=("h001",))
+    drops = round_.close(decoys=("h001", "h004", "h005", "h006", "h007"))
     mute = iter(("h002", "h003", "none", "none"))
     while drops is not None:
         said.append(drops)

@@ -130,7 +130,8 @@ def test_a_member_unmasks_nobody_against_the_rules(community: Community) -> None
         "below the smallest": {"dropped": tuple(f"h{i:03d}" for i in range(2, 8))},
         "is led by": {"leader": "h002"},
         "no report was made": {"round_name": "1:9"},
-        "decoys": {"decoys": tuple(f"d{i}" for i in range(17))},
+        "17 decoys: none, or 5 to 16": {"decoys": tuple(f"d{i}" for i in range(17))},
+        "1 decoys: none, or 5 to 16": {"decoys": ("h006",)},
     }
     for words, changes in refusals.items():
         with pytest.raises(RoundRefused, match=words):
@@ -138,6 +139,20 @@ def test_a_member_unmasks_nobody_against_the_rules(community: Community) -> None
     member.reveal(drops)
     with pytest.raises(RoundRefused, match="does not contain an earlier one"):
         member.reveal(msgspec.structs.replace(drops, dropped=("h006",)))
+
+
+def test_once_the_operator_has_answered_no_seed_leaves_any_more(community: Community) -> None:
+    """Else a leader could name decoys after the sum, and open them together with the operator."""
+    _, round_, _ = reported(community, without=("h007",))
+    drops = round_.close()
+    assert drops is not None
+    community.members["h001"].reveal(drops)
+    for name in ("h001", "h002"):
+        community.members[name].end("1:0")
+        community.members[name].reveal(drops)
+        community.members[name].end("1:1")
+        with pytest.raises(RoundRefused, match="was answered"):
+            community.members[name].reveal(drops)
 
 
 def test_the_leader_names_what_is_wrong_and_the_round_goes_on(community: Community) -> None:
