@@ -82,11 +82,18 @@ def _failover(options: argparse.Namespace) -> list[Row]:
     return failover_rows(options.mosquitto)
 
 
+def _envelopes(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_envelopes import envelope_rows
+
+    return envelope_rows(options.only)
+
+
 GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("the guard over random houses", ("guard_avoidable_breach", "guard_time"), _guard),
     ("the schedule against other solvers", ("schedule",), _schedule),
     ("lockstep against bare Modbus, and virtual time", ("lockstep_overhead", "lockstep_household_cycle", "sim_speed"), _lockstep),
     ("a deployed edge: start, and a day of cycles", ("edge_memory_after_a_day", "edge_start_to_first_setpoint"), _edge),
+    ("envelopes of largest volume", ("envelopes_600", "envelopes_5000"), _envelopes),
     ("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), _secrecy),
     ("elections under faults", ("election_runs_violations",), _elections),
     ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),

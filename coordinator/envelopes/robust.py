@@ -18,7 +18,8 @@ from coordinator.envelopes.certificate import Certificate, Check, EnvelopeResult
 from coordinator.envelopes.checking import check_corners
 from coordinator.envelopes.corners import CornerSearch, RowState, phase_corners, unique_corners
 from coordinator.envelopes.monitors import Monitors
-from coordinator.envelopes.rules import Demand, allocate
+from coordinator.envelopes.packing import DenseRows, Rows
+from coordinator.envelopes.rules import Demand, Memory, allocate
 from coordinator.envelopes.values import EnvelopeProblem
 from coordinator.powerflow.radial import ComplexArray, FloatArray
 
@@ -33,6 +34,8 @@ INSIDE = 1e-6
 NEAR = 0.02
 SETTLED_FRAC = 5e-4
 START_W = 1000.0
+# What binds a limit is sought among this many rows, those with the least room for their largest slope.
+TIGHTEST = 96
 SHRINK_FIRST = (1.0 - 1e-6, 1.0 - 1e-5, 1.0 - 1e-4, 1.0 - 1e-3, 1.0 - 1e-2)
 SHRINK_TO = 0.01
 
@@ -77,7 +80,7 @@ def compute_robust(
         start = floor
         states = _begin(work, floor)
     if states is None:
-        return _no_solution(), None
+        return no_solution(), None
     limits, rounds = _iterate(work, states, start, MAX_ROUNDS)
     if limits is None:
         limits = floor
@@ -131,8 +134,8 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray, max_rounds:
     demand, floor = work.demand, work.demand.floor_w
     limits = start
     scale = max(float(np.max(demand.cap_w, initial=0.0)), 1.0)
-    active = np.zeros(sum(state.excess.size for state in states), dtype=np.bool_)
-    margin = np.zeros(active.size)
+    memory = Memory(active=np.zeros(sum(state.excess.size for state in states), dtype=np.bool_))
+    margin = np.zeros(memory.active.size)
     best: FloatArray | None = None
     for number in range(1, max_rounds + 1):
         if not _settle(work, states, limits, near=NEAR):
@@ -144,7 +147,7 @@ def _iterate(work: _Work, states: list[RowState], start: FloatArray, max_rounds:
             # A rule whose optimum sits at a vertex may jump between equally good ones for ever; what a row still missed is kept clear.
             margin += np.maximum(np.concatenate([state.excess for state in states]), 0.0)
             rhs = rhs - margin
-        following = allocate(work.problem.rule, demand, rows, rhs, active)
+        following = allocate(work.problem.rule, demand, rows, rhs, memory)
         if following is None:
             if np.array_equal(limits, floor):
                 return best, number
@@ -233,13 +236,14 @@ def _shrink(work: _Work, states: list[RowState], limits: FloatArray, at_floor: C
 def infeasible(check: Check) -> Infeasible:
     """Name what passive loads and floors alone break, from the check of the floors."""
     if not check.converged:
-        return _no_solution()
+        return no_solution()
     broken = tuple(item for item in check.extremes if not item.margin >= 0.0)
     named = "; ".join(f"{item.where} is {item.value:.5g}, limit {item.limit:.5g}" for item in broken)
     return Infeasible(broken=broken, reason=f"passive loads and floors alone can break a limit: {named}")
 
 
-def _no_solution() -> Infeasible:
+def no_solution() -> Infeasible:
+    """Say that even passive loads and floors have no power flow."""
     collapse = Extreme(value=math.nan, limit=math.nan, margin=math.nan, where="the power flow of passive loads and floors")
     return Infeasible(broken=(collapse,), reason="the power flow of passive loads and floors alone has no solution")
 
@@ -249,13 +253,16 @@ def _binding(work: _Work, states: list[RowState], limits_w: FloatArray) -> list[
     rows, _ = linear_rows(work.boxes, states, limits_w)
     excess = np.concatenate([state.excess for state in states])
     names = [work.monitors.names[quantity] for _ in states for quantity in work.monitors.quantity]
-    return name_binding(rows, excess, names, work.demand, limits_w)
+    return name_binding(DenseRows(matrix=rows), excess, names, work.demand, limits_w)
 
 
-def name_binding(rows: FloatArray, excess: FloatArray, names: list[str], demand: Demand, limits_w: FloatArray) -> list[str]:
-    """Per limit: "demand" at its cap, else the row that would stop it first if it alone were raised."""
-    room = np.where(rows > 0.0, np.maximum(-excess, 0.0)[:, None] / np.maximum(rows, 1e-300), np.inf)
-    first = np.argmin(room, axis=0) if room.size else np.zeros(limits_w.size, dtype=np.int64)
+def name_binding(rows: Rows, excess: FloatArray, names: list[str], demand: Demand, limits_w: FloatArray) -> list[str]:
+    """Per limit: "demand" at its cap, else the row, of the tightest ones, that would stop it first if it alone were raised."""
+    spare = np.maximum(-excess, 0.0)
+    tightest = np.argsort(spare / np.maximum(rows.largest, 1e-300), kind="stable")[:TIGHTEST]
+    slopes = rows.take(tightest)
+    room = np.where(slopes > 0.0, spare[tightest, None] / np.maximum(slopes, 1e-300), np.inf)
+    first = tightest[np.argmin(room, axis=0)] if room.size else np.zeros(limits_w.size, dtype=np.int64)
     at_cap = limits_w >= demand.cap_w - 1e-6 * np.maximum(demand.cap_w, 1.0)
     return ["demand" if at_cap[column] else names[first[column]] for column in range(limits_w.size)]
 

@@ -2,21 +2,22 @@
 
 Every linearised limit says A x <= b with A >= 0 over the limits x = (export limits, import limits) of the participants, because making
 any limit smaller makes the box of possible operating points smaller. Bounds are floor <= x <= demand. Rules other than EQUAL are convex
-programs; rows are generated as they are violated, since few of them bind.
+programs; rows are written out as they are violated, since few of them bind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from coordinator.envelopes.conic import minimise_by_cones
 from coordinator.envelopes.interior_point import AllocationError, Objective, minimise
+from coordinator.envelopes.packing import DenseRows, Rows
 from coordinator.envelopes.values import AllocationRule
+from coordinator.envelopes.volume import VolumeProgram
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -41,44 +42,65 @@ class Demand:
     weight: FloatArray
 
 
-def allocate(
-    rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArray, active: BoolArray | None = None
-) -> FloatArray | None:
-    """Share out: the x of `rule` under rows @ x <= rhs, or None where even the floors break a row.
-
-    `active` (rows,) remembers which rows nearly bound; passing the same array again for similar rows saves solving anew.
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """What one allocation leaves for the next over similar rows: which rows nearly bound and, while rows and demand stay the very same
+    objects, the linear program.
     """
-    if np.any(rows @ demand.floor_w > rhs):
+
+    active: BoolArray
+    program: VolumeProgram | None = field(default=None)
+
+
+def remember_nothing(rows: Rows) -> Memory:
+    """A memory to begin with."""
+    return Memory(active=np.zeros(rows.count, dtype=np.bool_))
+
+
+def allocate(
+    rule: AllocationRule, demand: Demand, rows: Rows | FloatArray, rhs: FloatArray, memory: Memory | None = None
+) -> FloatArray | None:
+    """Share out: the x of `rule` under rows x <= rhs, or None where even the floors break a row.
+
+    Passing the same `memory` again for similar rows saves solving anew.
+    """
+    if isinstance(rows, np.ndarray):
+        rows = DenseRows(matrix=rows)
+    slack = rhs - rows.dot(demand.floor_w)
+    if np.any(slack < 0.0):
         return None
     if rule is AllocationRule.EQUAL:
         return _equal(demand, rows, rhs)
-    free = _free(demand, rows, rhs)
+    memory = remember_nothing(rows) if memory is None else memory
+    free = _free(demand, rows, slack)
     if not np.any(free):
         return demand.floor_w.copy()
-    chosen = np.zeros(rhs.size, dtype=np.bool_) if active is None else active
-    x = _solve(rule, demand, rows[chosen], rhs[chosen], free)
-    scale = np.maximum(np.max(rows, axis=1, initial=0.0), 1e-300)
+    chosen = memory.active
+    x = _solve(rule, demand, rows, slack, chosen, free, memory)
+    scale = np.maximum(rows.largest, 1e-300)
     for _ in range(ROW_ROUNDS):
-        broken = (rows @ x - rhs) / scale
+        broken = (rows.dot(x) - rhs) / scale
         broken[chosen] = -np.inf
         worst = np.argsort(broken)[::-1][:ROWS_PER_ROUND]
         worst = worst[broken[worst] > BROKEN_W]
         if worst.size == 0:
             break
         chosen[worst] = True
-        x = _solve(rule, demand, rows[chosen], rhs[chosen], free)
-    chosen &= rows @ (x - demand.floor_w) >= NEARLY_BINDING * (rhs - rows @ demand.floor_w)
+        x = _solve(rule, demand, rows, slack, chosen, free, memory)
+    chosen &= rows.dot(x - demand.floor_w) >= NEARLY_BINDING * slack
     return _pull_inside(demand, rows, rhs, x)
 
 
-def _free(demand: Demand, rows: FloatArray, rhs: FloatArray) -> BoolArray:
+def _free(demand: Demand, rows: Rows, slack: FloatArray) -> BoolArray:
     """Limits that can rise above their floor at all."""
-    slack = rhs - rows @ demand.floor_w
-    room = np.where(rows > 0.0, slack[:, None] / np.maximum(rows, 1e-300), np.inf).min(axis=0, initial=np.inf)
-    return np.asarray((demand.cap_w - demand.floor_w > NEGLIGIBLE_W) & (room > NEGLIGIBLE_W))
+    free = demand.cap_w - demand.floor_w > NEGLIGIBLE_W
+    full = np.flatnonzero(slack <= NEGLIGIBLE_W * rows.largest)
+    if full.size:
+        free &= ~np.any(slack[full, None] <= NEGLIGIBLE_W * rows.take(full), axis=0)
+    return np.asarray(free)
 
 
-def _equal(demand: Demand, rows: FloatArray, rhs: FloatArray) -> FloatArray:
+def _equal(demand: Demand, rows: Rows, rhs: FloatArray) -> FloatArray:
     half = demand.cap_w.size // 2
     top = np.array([demand.cap_w[:half].max(initial=0.0), demand.cap_w[half:].max(initial=0.0)])
 
@@ -87,7 +109,7 @@ def _equal(demand: Demand, rows: FloatArray, rhs: FloatArray) -> FloatArray:
         return np.asarray(np.clip(level, demand.floor_w, demand.cap_w))
 
     def fits(levels: FloatArray) -> bool:
-        return bool(np.all(rows @ at(levels) <= rhs))
+        return bool(np.all(rows.dot(at(levels)) <= rhs))
 
     levels = _largest(np.zeros(2), top, fits)
     for direction in (0, 1):
@@ -119,43 +141,34 @@ def _objective(rule: AllocationRule, demand: Demand, free: BoolArray) -> Objecti
     return Objective(linear=-steep, quadratic=steep, log_gain=none, log_offset=none)
 
 
-def _largest_volume(gain: FloatArray, packing: FloatArray) -> FloatArray:
-    """The linear program by HiGHS; rows scaled to a largest entry of one, slack ones dropped."""
-    size = np.max(packing, axis=1, initial=0.0)
-    matters = packing.sum(axis=1) > 1.0
-    rows, rhs = packing[matters] / size[matters, None], 1.0 / size[matters]
-    answer = linprog(-gain / np.max(gain), rows if rhs.size else None, rhs if rhs.size else None, bounds=(0.0, 1.0), method="highs")
-    if answer.status != 0:
-        raise AllocationError(f"max-volume: HiGHS ended with: {answer.message}")
-    return np.asarray(np.clip(answer.x, 0.0, 1.0))
-
-
-def _solve(rule: AllocationRule, demand: Demand, rows: FloatArray, rhs: FloatArray, free: BoolArray) -> FloatArray:
-    """Solve the rule's program over the free limits with the given rows, as y = (x - floor) / (cap - floor)."""
-    span = (demand.cap_w - demand.floor_w)[free]
-    slack = rhs - rows @ demand.floor_w
-    scaled = rows[:, free] * span
-    binding = np.max(scaled, axis=1, initial=0.0) > 0.0
-    packing = scaled[binding] / slack[binding, None]
-    if rule is AllocationRule.MAX_VOLUME:
-        y = _largest_volume(demand.weight[free] * span, packing)
-    else:
-        objective = _objective(rule, demand, free)
-        try:
-            y = minimise(objective, packing)
-        except AllocationError:
-            y = minimise_by_cones(objective, packing)
+def _solve(
+    rule: AllocationRule, demand: Demand, rows: Rows, slack: FloatArray, chosen: BoolArray, free: BoolArray, memory: Memory
+) -> FloatArray:
+    """Solve the rule's program over the free limits with the chosen rows, as y = (x - floor) / (cap - floor)."""
     x = demand.floor_w.copy()
-    x[free] += y * span
+    span = demand.cap_w - demand.floor_w
+    if rule is AllocationRule.MAX_VOLUME:
+        if memory.program is None or not memory.program.is_of(rows, demand):
+            memory.program = VolumeProgram(rows, demand, demand.weight * span, span)
+        x += memory.program.solve(slack, chosen, free) * span
+        return x
+    scaled = rows.take(np.flatnonzero(chosen))[:, free] * span[free]
+    binding = np.max(scaled, axis=1, initial=0.0) > 0.0
+    packing = scaled[binding] / slack[chosen][binding, None]
+    objective = _objective(rule, demand, free)
+    try:
+        y = minimise(objective, packing)
+    except AllocationError:
+        y = minimise_by_cones(objective, packing)
+    x[free] += y * span[free]
     return x
 
 
-def _pull_inside(demand: Demand, rows: FloatArray, rhs: FloatArray, x: FloatArray) -> FloatArray:
+def _pull_inside(demand: Demand, rows: Rows, rhs: FloatArray, x: FloatArray) -> FloatArray:
     """Move x towards the floors until every row holds exactly (an interior-point answer may miss by its tolerance)."""
-    at_floor = rows @ demand.floor_w
-    excess = rows @ x - rhs
-    over = excess > 0.0
+    at_floor, reached = rows.dot(demand.floor_w), rows.dot(x)
+    over = reached > rhs
     if not np.any(over):
         return x
-    share = np.min((rhs - at_floor)[over] / (rows @ x - at_floor)[over])
+    share = np.min((rhs - at_floor)[over] / (reached - at_floor)[over])
     return np.asarray(demand.floor_w + (x - demand.floor_w) * max(0.0, share * (1.0 - 1e-12)))

@@ -129,8 +129,13 @@ class RadialFeeder:
     def _zone_of(self, node: int) -> int:
         return next(number for number, zone in enumerate(self.tree.zones) if zone.first <= node < zone.last)
 
-    def solve(self, power_va: ComplexArray, *, tolerance_pu: float = TOLERANCE_PU) -> FlowSolution:
-        """Solve for connections drawing `power_va` (connections, snapshots), total over their phases."""
+    def solve(
+        self, power_va: ComplexArray, *, tolerance_pu: float = TOLERANCE_PU, start_v: ComplexArray | None = None
+    ) -> FlowSolution:
+        """Solve for connections drawing `power_va` (connections, snapshots), total over their phases.
+
+        The sweeps start from voltages `start_v` (n, m) of a similar state, or from those without load.
+        """
         if power_va.ndim != 2 or power_va.shape[0] != len(self.network.connections):
             raise PowerFlowError(
                 f"{self.network.name}: power has shape {power_va.shape}, expected ({len(self.network.connections)}, snapshots)"
@@ -138,8 +143,9 @@ class RadialFeeder:
         drawn_va = self.point_power_va(np.asarray(power_va, dtype=np.complex128))
         n, m = self.tree.node_count, self.phase_count
         batch = drawn_va.shape[1]
-        flat = self.linear_response(np.zeros((self.points.slot.size, 1), dtype=np.complex128), self.source_v)[0]
-        voltage = np.ascontiguousarray(np.broadcast_to(flat, (n, m, batch)))
+        if start_v is None:
+            start_v = self.linear_response(np.zeros((self.points.slot.size, 1), dtype=np.complex128), self.source_v)[0][:, :, 0]
+        voltage = np.repeat(start_v[:, :, None], batch, axis=2)
         current = np.zeros_like(voltage)
         limit_v = tolerance_pu * self.nominal_v[:, None, None]
         converged = np.zeros(batch, dtype=np.bool_)
