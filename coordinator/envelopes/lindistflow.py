@@ -25,10 +25,11 @@ from coordinator.powerflow.tree_sums import TreeSums, build_sums
 class Sensitivity:
     """Where each mover (u,) draws and how reactive it is, and the branches (n,) above the nodes with impedances referred to the source.
 
-    `ratio` (n,) refers voltages: V_referred = ratio * V.
+    `parent` (n,) is each branch's sending node, `ratio` (n,) refers voltages: V_referred = ratio * V.
     """
 
     sums: TreeSums
+    parent: IntArray
     node_of_mover: IntArray
     q_per_w: FloatArray
     r_ohm: FloatArray
@@ -72,6 +73,7 @@ def build_sensitivity(feeder: RadialFeeder, movers: Movers) -> Sensitivity:
     node_of_mover[movers.mover_of_point] = feeder.points.slot
     return Sensitivity(
         sums=build_sums(tree.parent),
+        parent=tree.parent,
         node_of_mover=node_of_mover,
         q_per_w=movers.q_per_w,
         r_ohm=feeder.z_ohm[:, 0, 0].real * ratio**2,

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -28,6 +29,9 @@ class Rows(Protocol):
 
     def take(self, index: IntArray) -> FloatArray:
         """Some rows' slopes, dense (k, limits)."""
+
+    def peaks(self, excess: FloatArray) -> BoolArray:
+        """Which rows (count,) exceed those that are most alike, so that these need not be written out beside them."""
 
 
 class SizedRows(Rows, Protocol):
@@ -61,6 +65,10 @@ class DenseRows:
     def take(self, index: IntArray) -> FloatArray:
         """Some rows' slopes."""
         return self.matrix[index]
+
+    def peaks(self, excess: FloatArray) -> BoolArray:
+        """All: nothing is known of which rows are alike."""
+        return np.ones(excess.size, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +106,7 @@ class StackedRows:
         taken[early, : self.first_limits] = self.first.take(index[early])
         taken[~early, self.first_limits :] = self.second.take(index[~early] - self.first.count)
         return taken
+
+    def peaks(self, excess: FloatArray) -> BoolArray:
+        """The peaks of both."""
+        return np.concatenate([self.first.peaks(excess[: self.first.count]), self.second.peaks(excess[self.first.count :])])

@@ -79,8 +79,11 @@ def allocate(
     x = _solve(rule, demand, rows, slack, chosen, free, memory)
     scale = np.maximum(rows.largest, 1e-300)
     for _ in range(ROW_ROUNDS):
-        broken = (rows.dot(x) - rhs) / scale
-        broken[chosen] = -np.inf
+        excess = rows.dot(x) - rhs
+        broken = np.where(chosen, -np.inf, excess / scale)
+        worth = rows.peaks(excess)
+        if np.any(broken[worth] > BROKEN_W):
+            broken[~worth] = -np.inf
         worst = np.argsort(broken)[::-1][:ROWS_PER_ROUND]
         worst = worst[broken[worst] > BROKEN_W]
         if worst.size == 0:

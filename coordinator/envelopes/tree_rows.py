@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.envelopes.lindistflow import Sensitivity
-from coordinator.powerflow.radial import FloatArray, IntArray
+from coordinator.powerflow.radial import BoolArray, FloatArray, IntArray
+from coordinator.powerflow.radial_tree import ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,18 @@ class TreeRows:
         slope = self.per_w[which, None] + self.per_var[which, None] * self.sensitivity.q_per_w[: self.limits]
         rows[~volts] = self.sensitivity.is_below(self.branch[which])[:, : self.limits] * slope
         return rows
+
+    def peaks(self, excess: FloatArray) -> BoolArray:
+        """Voltages beyond those of the node before and of all nodes after; and every branch."""
+        volts = self.square_v2.size
+        parent = self.sensitivity.parent
+        fed = np.flatnonzero(parent != ROOT)
+        after = np.full(volts, -np.inf)
+        np.maximum.at(after, parent[fed], excess[fed])
+        peaks = np.ones(excess.size, dtype=np.bool_)
+        peaks[:volts] = excess[:volts] >= after
+        peaks[fed] &= excess[fed] > excess[parent[fed]]
+        return peaks
 
 
 def build_rows(

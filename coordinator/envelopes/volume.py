@@ -33,6 +33,7 @@ class VolumeProgram:
         self._position: dict[int, int] = {}
         self._size: dict[int, float] = {}
         self._free = np.ones(gain.size, dtype=np.bool_)
+        self._slack: FloatArray | None = None
         self._columns = np.arange(gain.size, dtype=np.int32)
         self._highs = highspy.Highs()  # type: ignore[no-untyped-call]
         self._highs.silent()
@@ -59,8 +60,10 @@ class VolumeProgram:
         for column in changed:
             self._highs.changeColBounds(int(column), 0.0, 1.0 if free[column] else 0.0)
         self._free = free
-        for row, position in self._position.items():
-            self._highs.changeRowBounds(position, -highspy.kHighsInf, float(slack[row]) / self._size[row])
+        if slack is not self._slack:
+            for row, position in self._position.items():
+                self._highs.changeRowBounds(position, -highspy.kHighsInf, float(slack[row]) / self._size[row])
+            self._slack = slack
         self._add(np.array([row for row in np.flatnonzero(chosen) if int(row) not in self._position], dtype=np.int64), slack)
         self._highs.run()
         status = self._highs.getModelStatus()
