@@ -123,7 +123,7 @@ class CoordinatorService:
         self._events = 0
         self.office = office
         if office is None and config.aggregation.enabled:
-            self.office = CommunityOffice(config, now_s=clock.now_s(), sequence=lambda: self._sequencer.next())
+            self.office = CommunityOffice(config, self._network, now_s=clock.now_s(), sequence=lambda: self._sequencer.next())
 
     async def start(self) -> None:
         """Restore what an earlier run published, verify the default, subscribe and connect.

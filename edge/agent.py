@@ -360,7 +360,7 @@ class EdgeAgent:
         if not schedule.enabled or now_s < self._plan_due_s:
             return
         self._plan_due_s = (now_s // schedule.period_s + 1.0) * schedule.period_s
-        job = plans.prepare(now_s, self._all_watches, self._planned_limits)
+        job = plans.prepare(now_s, self._all_watches, self._planned_limits, self._said.agreement)
         if self._background:
             plans.busy = True
             self._job = asyncio.get_running_loop().run_in_executor(None, job.run)

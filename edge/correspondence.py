@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edge.envelope_control import Outcome
 from edge.made_plan import Made
@@ -26,6 +26,9 @@ from protocols.messages import (
 from protocols.signing import Sequencer, Signer, Verifier
 from protocols.topics import control_topic, coordinator_status_topic, node_topic
 
+if TYPE_CHECKING:
+    from edge.schedule.agreed import Agreement
+
 log = logging.getLogger(__name__)
 
 SOFTWARE = "commonwatt-edge 0.1.0"
@@ -43,6 +46,11 @@ class Community(Protocol):
     @property
     def term(self) -> int:
         """The highest term whose leader was proven: nothing under a lower one is obeyed."""
+        ...
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """What this house has agreed to in its community, while it holds."""
         ...
 
     def planned(self, made: Made) -> None:
@@ -78,6 +86,11 @@ class Correspondent:
         self._coordinator_topic = coordinator_status_topic(community)
         self._sessions = 0
         self.refused = 0
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """What plans have to go by instead of the tariff, if anything."""
+        return None if self._part is None else self._part.agreement
 
     def subscribe(self) -> None:
         """Ask for this node's controls and the coordinator's status."""

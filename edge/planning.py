@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edge.forecast import Forecaster
+    from edge.schedule.agreed import Agreement
     from edge.schedule.model import Departure, Household, ScheduleInputs
     from edge.schedule.planner import Plan as SolvedPlan
     from edge.schedule.planner import Planner
@@ -56,6 +57,7 @@ class PlanJob(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[tuple[VehicleConfig, bool, float], ...]
     appliances: tuple[ApplianceNeed, ...]
     samples: tuple[list[float], list[float], list[float], list[float]]
+    agreement: Agreement | None = None
     given: tuple[Sequence[float], Sequence[float]] | None = None
 
     def run(self) -> Made | None:
@@ -125,8 +127,10 @@ class PlanMaker:
             if forecaster is not None and forecaster.train():
                 break
 
-    def prepare(self, now_s: float, watches: Sequence[DeviceWatch], limits_at: LimitsAt) -> PlanJob:
-        """Gather what a plan that starts now needs."""
+    def prepare(
+        self, now_s: float, watches: Sequence[DeviceWatch], limits_at: LimitsAt, agreement: Agreement | None = None
+    ) -> PlanJob:
+        """Gather what a plan that starts now needs. An `agreement` of the community takes the place of the tariff."""
         schedule = self._config.schedule
         count = round(schedule.horizon_s / SAMPLE_S)
         times_s = [now_s + SAMPLE_S * index for index in range(count)]
@@ -141,12 +145,14 @@ class PlanMaker:
             sessions=tuple(session.need() for session in self._sessions.values()),
             appliances=tuple(window.need(now_s) for window in self._appliances.values()),
             samples=(buy, sell, import_w, export_w),
+            agreement=agreement,
         )
 
     def solve(self, job: PlanJob) -> Made | None:
         """See `PlanJob.run`."""
         import numpy as np
 
+        from edge.schedule.agreed import under_agreement
         from edge.schedule.flexibility import flexibility
         from edge.schedule.planner import Plan as SolvedPlan
 
@@ -163,6 +169,8 @@ class PlanMaker:
         if job.given is not None:
             load_w, pv_w = np.asarray(job.given[0], dtype=np.float64), -np.asarray(job.given[1], dtype=np.float64)
         inputs = self._inputs(job, load_w, pv_w)
+        if job.agreement is not None:
+            inputs = under_agreement(inputs, job.agreement)
         solved = planner.plan(inputs, job.now_s)
         if not isinstance(solved, SolvedPlan):
             self.refusal = f"{solved.reason.value}: {solved.detail}"
@@ -330,7 +338,8 @@ def _view(solved: SolvedPlan, household: Household, inputs: ScheduleInputs) -> P
     for curtailed_w, pv_w, sell in zip(
         schedule.pv_curtailed_w.tolist(), inputs.pv_w.tolist(), inputs.sell_price_per_kwh.tolist(), strict=True
     ):
-        limits.append(-pv_w - curtailed_w if sell < 0.0 and curtailed_w > 1.0 else None)
+        wanted = sell < 0.0 or inputs.negotiation is not None
+        limits.append(-pv_w - curtailed_w if wanted and curtailed_w > 1.0 else None)
     return PlanView(
         start_s=schedule.start_s,
         step_s=schedule.step_s,

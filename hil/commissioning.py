@@ -98,7 +98,7 @@ def edge_config(
 ) -> EdgeConfig:
     """The configuration of one household's controller, as its installer would write it."""
     site = home.site
-    buy, sell = _price_windows(day)
+    buy, sell = price_windows(day)
     state_folder.mkdir(parents=True, exist_ok=True)
     control, coordinator = scenario.control, scenario.coordinator
     return EdgeConfig(
@@ -113,7 +113,7 @@ def edge_config(
             export_rating_w=site.export_rating_w,
             contract_export_w=min(coordinator.default_export_w, site.export_rating_w),
             contract_import_w=min(coordinator.default_import_w, site.import_rating_w),
-            timezone=_zone(day.utc_offset_s),
+            timezone=zone_name(day.utc_offset_s),
             latitude_deg=day.latitude_deg,
             longitude_deg=day.longitude_deg,
             buy=buy,
@@ -274,7 +274,7 @@ def _appliances(home: Home, day: NeighbourhoodDay) -> tuple[ApplianceConfig, ...
     )
 
 
-def _price_windows(day: NeighbourhoodDay) -> tuple[tuple[PriceWindow, ...], tuple[PriceWindow, ...]]:
+def price_windows(day: NeighbourhoodDay) -> tuple[tuple[PriceWindow, ...], tuple[PriceWindow, ...]]:
     """The day's prices as windows of local time, half an hour at the finest; equal neighbours are one window."""
     midnight_s = day.start_s - (day.start_s + day.utc_offset_s) % DAY_S
     starts_s = midnight_s + PRICE_STEP_S * np.arange(round(DAY_S / PRICE_STEP_S), dtype=np.float64)
@@ -289,7 +289,7 @@ def _price_windows(day: NeighbourhoodDay) -> tuple[tuple[PriceWindow, ...], tupl
     return windows[0], windows[1]
 
 
-def _zone(utc_offset_s: float) -> str:
+def zone_name(utc_offset_s: float) -> str:
     """A zone without daylight saving; its sign is that of POSIX, the opposite of everybody else's."""
     hours = round(utc_offset_s / 3600.0)
     if hours * 3600.0 != utc_offset_s:

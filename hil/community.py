@@ -1,12 +1,8 @@
 """The community of a run: each home's seat in it, what befalls its leader, and the named invariants of elections and rounds.
 
 Seats are the shipped memberships, stepped after each control cycle. What befalls the leader is written in the scenario: it is killed (its
-will is published), frozen (its connection stays), partitioned (its connection is gone and nobody is told), or it lies. Checkers:
-
-- `one_leader_per_term`: no term has two leaders, in whatever certificate passes over the broker and in whoever acts;
-- `sums_exact_or_refused`: every sum that the coordinator opened is, watt by watt, the sum of what a group of that size reported;
-- `no_plaintext`: no telemetry, plan, forecast or flexibility passes over the broker, nor three reported values in a row;
-- `no_actuation_under_an_old_term`: no home answers a call, nor obeys a relayed control, under a lower term than it knew before.
+will is published), frozen (its connection stays), partitioned (its connection is gone and nobody is told), or it lies.
+`hil.community_ledger` names the invariants that are watched.
 """
 
 from __future__ import annotations
@@ -25,23 +21,22 @@ from edge.config import EdgeConfig
 from edge.leadership.household import PlannedHousehold
 from edge.leadership.membership import Identity, Membership
 from edge.leadership.part import INTERVALS, CommunityPart, commission, part_will
-from hil.checkers import CheckResult, Tally
 from hil.commissioning import COORDINATOR, KeyRing
+from hil.community_ledger import Ledger
 from hil.community_scenario import CommunitySection, Mishap
+from hil.lying_bus import LyingBus
 from hil.stage import Stage
 from hil.taps import BusTap
 from protocols import codec
-from protocols.aggregation.member import round_order
 from protocols.aggregation.packing import Layout
-from protocols.bus import Bus, BusMessage
+from protocols.bus import BusMessage
 from protocols.clock import ManualClock
 from protocols.election.values import Certificate
 from protocols.errors import ProtocolError
-from protocols.messages import AggregateNotice, ElectionNotice, RoundCall, RoundContent, RoundNotice
+from protocols.messages import CommunitySignal, ElectionNotice, RoundCall
 from protocols.signing import Signer
-from protocols.topics import election_topic, round_topic
+from protocols.topics import coordinator_topic, election_topic
 
-CONFIDENTIAL: Final = ("telemetry", "plan", "forecast", "flexibility")
 COMB: Final = (8, 2)
 LATE_CYCLES: Final = 30
 """A sum that no group explains for so many cycles is wrong."""
@@ -66,119 +61,6 @@ class Recorded(PlannedHousehold):
         if values is not None:
             self._ledger.reported(self._name, call.round_name, list(values))
         return values
-
-
-class Ledger:
-    """Everything that the checkers need to know of a run."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, dict[str, list[int]]] = {}
-        self.leaders: dict[int, str] = {}
-        self.terms: dict[str, int] = {}
-        self.one_leader = Tally("one_leader_per_term")
-        self.exact = Tally("sums_exact_or_refused")
-        self.plaintext = Tally("no_plaintext")
-        self.old_term = Tally("no_actuation_under_an_old_term")
-
-    def leads(self, term: int, name: str) -> None:
-        """Somebody acts as the leader of a term, or is certified as it."""
-        if self.leaders.setdefault(term, name) == name:
-            self.one_leader.passed()
-        else:
-            self.one_leader.violated(f"term {term}: {self.leaders[term]} and {name}")
-
-    def reported(self, name: str, round_name: str, values: list[int]) -> None:
-        """A house answers a call."""
-        self.said.setdefault(round_name, {})[name] = values
-        while len(self.said) > 24:
-            del self.said[next(iter(self.said))]
-        term = round_order(round_name)[0]
-        if term < self.terms.get(name, 0):
-            self.old_term.violated(f"{name} answered round {round_name} after term {self.terms[name]}")
-        else:
-            self.old_term.passed()
-        self.terms[name] = max(term, self.terms.get(name, 0))
-
-    def published(self, message: BusMessage) -> None:
-        """A home put this on the broker."""
-        self.plaintext.passed()
-        if "/node/" in message.topic and message.topic.rpartition("/")[2] in CONFIDENTIAL:
-            self.plaintext.add_violation(f"{message.topic} left a house")
-            return
-        newest = next(reversed(self.said.values()), {})
-        for name, values in newest.items():
-            row = ",".join(str(value) for value in values[:3])
-            if any(values[:3]) and (row.encode() in message.payload or row.replace(",", ".0,").encode() in message.payload):
-                self.plaintext.add_violation(f"{message.topic} shows what {name} plans")
-
-    def results(self) -> list[CheckResult]:
-        """What was found."""
-        return [tally.result() for tally in (self.one_leader, self.exact, self.plaintext, self.old_term)]
-
-
-class LyingBus:
-    """The bus of a leader that lies about what it hands in, in one way after another, over its own signature."""
-
-    def __init__(self, inner: Bus, community: str, name: str, signer: Signer, rng: random.Random) -> None:
-        self._inner = inner
-        self._topic = round_topic(community, name, "aggregate")
-        self._signer = signer
-        self._rng = rng
-        self.lying = False
-        self.lies = 0
-
-    @property
-    def connected(self) -> bool:
-        return self._inner.connected
-
-    @property
-    def sessions(self) -> int:
-        return self._inner.sessions
-
-    @property
-    def dropped(self) -> int:
-        return self._inner.dropped
-
-    async def start(self) -> None:
-        await self._inner.start()
-
-    async def stop(self) -> None:
-        await self._inner.stop()
-
-    def publish(self, message: BusMessage) -> None:
-        self._inner.publish(self._twisted(message) if self.lying and message.topic == self._topic else message)
-
-    def subscribe(self, topic_filter: str) -> None:
-        self._inner.subscribe(topic_filter)
-
-    def receive(self) -> list[BusMessage]:
-        return self._inner.receive()
-
-    async def wait(self, timeout_s: float) -> bool:
-        return await self._inner.wait(timeout_s)
-
-    async def flush(self, timeout_s: float) -> bool:
-        return await self._inner.flush(timeout_s)
-
-    def _twisted(self, message: BusMessage) -> BusMessage:
-        notice = codec.decode(message.payload, topic=message.topic)
-        if not isinstance(notice, RoundNotice) or not isinstance(notice.body, AggregateNotice):
-            return message
-        self.lies += 1
-        body, aggregate = notice.body, notice.body.aggregate
-        match self.lies % 4:
-            case 0:
-                body = msgspec.structs.replace(body, aggregate=msgspec.structs.replace(aggregate, count=aggregate.count + 1))
-            case 1:
-                other = {RoundContent.PLAN: RoundContent.FLEXIBILITY}.get(body.content, RoundContent.PLAN)
-                body = msgspec.structs.replace(body, content=other)
-            case 2:
-                noise = tuple(self._rng.randbytes(len(data)) for data in aggregate.ciphertexts)
-                body = msgspec.structs.replace(body, aggregate=msgspec.structs.replace(aggregate, ciphertexts=noise))
-            case _:
-                body = msgspec.structs.replace(body, start_s=body.start_s + body.step_s)
-        twisted = msgspec.structs.replace(notice, body=body)
-        return self._signer.seal(message.topic, twisted, expiry_s=message.expiry_s)
 
 
 class Seat:
@@ -296,9 +178,10 @@ class CommunityBench:
         return [_operator_key(self.section.key_bits, self.seed)]
 
     async def observe(self) -> None:
-        """Listen to every certificate that passes."""
+        """Listen to every certificate and every signal that passes."""
         self._observer = BusTap(self.stage.bus("community-observer", None))
         self._observer.subscribe(election_topic(self.name, "+", "certificate"))
+        self._observer.subscribe(coordinator_topic(self.name, "signal"))
         await self._observer.start()
         await self.stage.connected([self._observer])
 
@@ -354,20 +237,23 @@ class CommunityBench:
             if seat._part is not None and seat.membership.leads:
                 self.ledger.leads(seat.membership.term, name)
         for message in [] if self._observer is None else self._observer.receive():
-            self._certified(message)
+            self._heard(message)
+        self.ledger.negotiated(desk.bargain)
         unit = desk.unit
         for curve in (unit.plan, unit.import_reach):
             if curve is not None and curve.round_name not in self._checked:
                 row = slice(0, INTERVALS) if curve is unit.plan else slice(INTERVALS // 2, 3 * INTERVALS // 4)
                 self._explain(curve.round_name, list(curve.values_w), curve.count, row)
 
-    def _certified(self, message: BusMessage) -> None:
+    def _heard(self, message: BusMessage) -> None:
         try:
             notice = codec.decode(message.payload, topic=message.topic)
         except ProtocolError:
             return
         if isinstance(notice, ElectionNotice) and isinstance(notice.body, Certificate):
             self.ledger.leads(notice.body.term, notice.body.leader)
+        elif isinstance(notice, CommunitySignal):
+            self.ledger.signalled(notice)
 
     def _explain(self, round_name: str, values: list[int], count: int, row: slice) -> None:
         """Find the group of homes whose own reports add up to what was opened."""

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from coordinator.aggregation.settings import AggregationSection as OperatorSection
+from coordinator.aggregation.settings import NegotiationSection
 from edge.leadership.settings import AggregationSection, LeadershipSection
+from protocols.tariff import PriceWindow
 
 Seconds = Annotated[float, Meta(ge=0.2, le=86400.0)]
 
@@ -22,7 +24,9 @@ class Mishap(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class CommunitySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Durations are those of the edge's `[leadership]` and `[aggregation]`; members act once in a control cycle, so they are multiples
-    of it. `key_bits` below 3072 is for benches that have to be quick."""
+    of it. `key_bits` below 3072 is for benches that have to be quick. A negotiation is held every `negotiation_period_s` where
+    `negotiation_iterations` > 0, about the prices of the scenario's tariff and within `import_limit_w` and `export_limit_w`, or what the
+    feeder's transformer carries."""
 
     heartbeat_s: Seconds = 10.0
     lease_s: Seconds = 35.0
@@ -35,6 +39,10 @@ class CommunitySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     resend_s: Seconds = 30.0
     members_min: Annotated[int, Meta(ge=3, le=4096)] = 10
     key_bits: Annotated[int, Meta(ge=1024, le=16384)] = 3200
+    negotiation_iterations: Annotated[int, Meta(ge=0, le=1000)] = 0
+    negotiation_period_s: Annotated[float, Meta(ge=600.0, le=86400.0)] = 6 * 3600.0
+    import_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] | None = None
+    export_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] | None = None
     mishaps: Annotated[tuple[Mishap, ...], Meta(max_length=100)] = ()
 
     def leadership(self, folder: str) -> LeadershipSection:
@@ -64,6 +72,20 @@ class CommunitySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             members_min=self.members_min,
         )
 
-    def operator(self) -> OperatorSection:
-        """The section of the coordinator."""
-        return OperatorSection(enabled=True, key_bits=self.key_bits, members_min=self.members_min, key_life_s=366 * 86400.0)
+    def operator(self, buy: tuple[PriceWindow, ...], sell: tuple[PriceWindow, ...], timezone: str) -> OperatorSection:
+        """The section of the coordinator, whose community buys and sells by these windows of local time."""
+        return OperatorSection(
+            enabled=True,
+            key_bits=self.key_bits,
+            members_min=self.members_min,
+            key_life_s=366 * 86400.0,
+            negotiation=NegotiationSection(
+                iterations_max=self.negotiation_iterations,
+                period_s=self.negotiation_period_s,
+                buy=buy,
+                sell=sell,
+                timezone=timezone,
+                import_limit_w=self.import_limit_w,
+                export_limit_w=self.export_limit_w,
+            ),
+        )

@@ -18,6 +18,7 @@ from coordinator.aggregation.office import CommunityOffice
 from coordinator.demand import network_limits
 from coordinator.envelopes.compute import compute_envelopes, prepare
 from coordinator.network.cases import load as load_network
+from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
 from coordinator.service import CoordinatorService
 from coordinator.store import Store as CoordinatorStore
@@ -29,7 +30,15 @@ from edge.devices.registry import open_device
 from edge.history import History, history_path
 from edge.planning import PlanMaker
 from edge.store import Store
-from hil.commissioning import COORDINATOR, KeyRing, coordinator_config, edge_config, hand_over_history
+from hil.commissioning import (
+    COORDINATOR,
+    KeyRing,
+    coordinator_config,
+    edge_config,
+    hand_over_history,
+    price_windows,
+    zone_name,
+)
 from hil.community import CommunityBench
 from hil.envelope_watch import EnvelopeWatch, PublishedRegister
 from hil.households import NeighbourhoodDay
@@ -194,7 +203,9 @@ class CoordinatorSlot:
         self._around = around
         self._config = coordinator_config(around.loaded, world, around.keys, around.folder / "coordinator")
         if around.community is not None:
-            self._config = msgspec.structs.replace(self._config, aggregation=around.community.section.operator())
+            buy, sell = price_windows(around.day)
+            section = around.community.section.operator(buy, sell, zone_name(around.day.utc_offset_s))
+            self._config = msgspec.structs.replace(self._config, aggregation=section)
         self.tap = BusTap(around.stage.bus(COORDINATOR, None), on_publish=around.published.add)
         self.reachable = True
         self.spent_s = 0.0
@@ -210,7 +221,7 @@ class CoordinatorSlot:
         network = require_valid(load_network(config.feeder.network))
         keys = {node.name: [load_public_key(Path(file)) for file in node.key_files] for node in config.nodes}
         if self._around.community is not None:
-            self.office = self._make_office(self._around.community)
+            self.office = self._make_office(self._around.community, network)
         self._service = CoordinatorService(
             config,
             network=network,
@@ -234,12 +245,17 @@ class CoordinatorSlot:
         self.refused += sum(record.refused.values())
         self.problems.update(record.problems)
 
-    def _make_office(self, community: CommunityBench) -> CommunityOffice:
+    def _make_office(self, community: CommunityBench, network: Network) -> CommunityOffice:
         """The operator's desk with the key of this run, and randomness that comes again with its seed."""
         now_s = self._around.clock.now_s()
         rng = random.Random(f"{community.seed} office")
         return CommunityOffice(
-            self._config, now_s=now_s, sequence=Sequencer(now_s).next, entropy=rng.randbytes, keys=community.operator_keys()
+            self._config,
+            network,
+            now_s=now_s,
+            sequence=Sequencer(now_s).next,
+            entropy=rng.randbytes,
+            keys=community.operator_keys(),
         )
 
     async def reach(self, reachable: bool) -> None:

@@ -312,12 +312,14 @@ class RoundNotice(Message, frozen=True, kw_only=True, tag="round"):
 
 class CommunitySignal(Message, frozen=True, kw_only=True, tag="community_signal"):
     """What a negotiation asks of every member next (`protocols.negotiation`): the community price, and by how much the mean answer has
-    to move. `term` is the term of the leader whose rounds carry the negotiation; a member refuses one below its fence."""
+    to move. `term` is the term of the leader whose rounds carry the negotiation; a member refuses one below its fence. After a `final` one
+    nothing more is asked; members plan by its price only where the community has `agreed`."""
 
     negotiation: Annotated[int, Meta(ge=0, lt=2**53)]
     term: Annotated[int, Meta(ge=0, lt=2**53)]
     iteration: Annotated[int, Meta(ge=0, lt=2**31)]
     final: bool
+    agreed: bool = False
     start_s: TimeS
     step_s: DurationS
     rho_per_kwh_w: Annotated[float, Meta(ge=0.0, le=1000.0)]

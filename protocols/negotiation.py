@@ -59,7 +59,8 @@ class Terms(Struct, frozen=True, eq=False, kw_only=True):
 class State(Struct, frozen=True, eq=False, kw_only=True):
     """Where a negotiation stands after `iteration` answers: what every member is told next, and how far it is from agreement.
 
-    `gap_w` is the largest excess of the mean answer over its part of the community's best total; `step_w` how far that part still moves.
+    `gap_w` is the largest excess of the mean answer over its part of the community's best total; `step_w` how far that part still moves;
+    `agreed` says that both are within the tolerance, `final` that nothing more is asked.
     """
 
     iteration: int
@@ -68,6 +69,7 @@ class State(Struct, frozen=True, eq=False, kw_only=True):
     share_w: Array
     gap_w: float = float("inf")
     step_w: float = float("inf")
+    agreed: bool = False
     final: bool = False
 
 
@@ -99,6 +101,7 @@ def advance(terms: Terms, state: State, sums_w: npt.ArrayLike, count: int) -> St
         share_w=share_w,
         gap_w=gap_w,
         step_w=step_w,
+        agreed=agreed,
         final=agreed or iteration >= terms.iterations_max,
     )
 

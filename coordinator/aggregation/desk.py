@@ -71,7 +71,8 @@ class _Kept(Struct):
 
 class AggregationDesk:
     """See the module. `keys` are the private keys, the newest last; `make_key(expires_s)` makes a further one; `sequence` numbers messages;
-    `entropy(count)` gives random bytes; `ratings_w` are (import, export) of all nodes together."""
+    `entropy(count)` gives random bytes; `ratings_w` are (import, export) of all nodes together, `limits_w` what they may negotiate about
+    at the feeder's head (None: the ratings)."""
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class AggregationDesk:
         entropy: Callable[[int], bytes],
         ratings_w: tuple[float, float],
         reputation: Callable[[str], float],
+        limits_w: tuple[float, float] | None = None,
     ) -> None:
         self.unit = VirtualUnit()
         self.outgoing: list[Saying] = []
@@ -104,7 +106,7 @@ class AggregationDesk:
         self._kept = _Kept()
         self._books: dict[str, OperatorBook] = {}
         self._anew = True
-        self.bargain = Bargain(section)
+        self.bargain = Bargain(section.negotiation, ratings_w if limits_w is None else limits_w)
 
     @property
     def term(self) -> int:

@@ -13,11 +13,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coordinator.aggregation.desk import AggregationDesk
+from coordinator.aggregation.head import head_limits_w
 from coordinator.aggregation.keys import OperatorKey, generate_key, load_keys, read_passphrase, save_keys
 from coordinator.aggregation.standing import PresenceBook
 from coordinator.aggregation.sums import node_demand_w
 from coordinator.config import CoordinatorConfig, NodeSection
 from coordinator.demand import LimitPair
+from coordinator.network.model import Network
 from coordinator.store import Store
 from protocols.bus import Bus
 from protocols.keys import load_public_key
@@ -34,6 +36,7 @@ class CommunityOffice:
     def __init__(
         self,
         config: CoordinatorConfig,
+        network: Network,
         *,
         now_s: float,
         sequence: Callable[[], int],
@@ -53,6 +56,7 @@ class CommunityOffice:
         self._export_ratings_w = sum(node.export_rating_w for node in nodes)
         self._presence = PresenceBook((node.name for node in nodes), now_s)
         self._remembered = ""
+        self._negotiated = ""
         self._sessions = 0
         self.desk = AggregationDesk(
             section,
@@ -63,6 +67,7 @@ class CommunityOffice:
             entropy=entropy,
             ratings_w=(self._import_ratings_w, self._export_ratings_w),
             reputation=self._presence.value,
+            limits_w=head_limits_w(config, network),
         )
 
     def start(self, bus: Bus, store: Store) -> None:
@@ -99,6 +104,10 @@ class CommunityOffice:
             self._remembered = kept
             store.remember("aggregation", kept)
             store.remember("reputations", self._presence.save())
+        record = self.desk.bargain.record()
+        if record is not None and record != self._negotiated:
+            self._negotiated = record
+            store.remember("negotiation", record)
         events, self.desk.events = self.desk.events, []
         return events
 

@@ -6,7 +6,28 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from protocols.tariff import PriceWindow, PriceWindows, misplaced, unknown_zone
+
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class NegotiationSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The community's negotiation (`protocols.negotiation`), which is held every `period_s` where `iterations_max` > 0.
+
+    `buy` and `sell` are what the community's retailer asks and pays, by the local time of `timezone`. The limits are the community's at
+    the feeder's head; without them they are what its transformer carries at the power factor assumed of its homes. `tolerance_w` is how
+    far a member's part may be from agreement; as much of the limits is kept back for all members together.
+    """
+
+    iterations_max: Annotated[int, Meta(ge=0, le=1000)] = 0
+    period_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 3600.0
+    buy: PriceWindows = (PriceWindow(from_h=0.0, price_per_kwh=0.30),)
+    sell: PriceWindows = (PriceWindow(from_h=0.0, price_per_kwh=0.05),)
+    timezone: str = "UTC"
+    import_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] | None = None
+    export_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] | None = None
+    rho_per_kwh_w: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-4
+    tolerance_w: Annotated[float, Meta(gt=0.0, le=10e3)] = 50.0
 
 
 class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,7 +38,6 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     at least `members_min`; it begins anew after `epoch_s` with fresh reputations, and whenever a batch of members waits.
     Sums are used for `sums_hold_s` after the beginning of their first interval, then demand is the rating again.
     A member's part of a sum is not known, so its demand is taken as `concentration` times its share by rating.
-    A negotiation runs where `iterations_max` > 0, between `feed_in_per_kwh` and `retail_per_kwh`, within the feeder's limits.
     """
 
     enabled: bool = False
@@ -35,13 +55,7 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     reputation_min: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.4
     concentration: Annotated[float, Meta(ge=1.0, le=1000.0)] = 4.0
     sums_hold_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 7200.0
-    iterations_max: Annotated[int, Meta(ge=0, le=1000)] = 0
-    negotiation_period_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 3600.0
-    retail_per_kwh: Annotated[float, Meta(ge=-20.0, le=20.0)] = 0.30
-    feed_in_per_kwh: Annotated[float, Meta(ge=-20.0, le=20.0)] = 0.05
-    feeder_import_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] = 1e9
-    feeder_export_limit_w: Annotated[float, Meta(gt=0.0, le=1e9)] = 1e9
-    rho_per_kwh_w: Annotated[float, Meta(gt=0.0, le=1.0)] = 5e-5
+    negotiation: NegotiationSection = NegotiationSection()
 
 
 def check_section(section: AggregationSection) -> str | None:
@@ -58,9 +72,15 @@ def check_section(section: AggregationSection) -> str | None:
             f"key_overlap_s ({section.key_overlap_s:g}) must be below key_life_s ({section.key_life_s:g})"
             " - at $.aggregation.key_overlap_s"
         )
-    if section.feed_in_per_kwh > section.retail_per_kwh:
-        return (
-            f"feed_in_per_kwh ({section.feed_in_per_kwh:g}) must not exceed retail_per_kwh ({section.retail_per_kwh:g})"
-            " - at $.aggregation.feed_in_per_kwh"
-        )
+    return _bad_negotiation(section.negotiation)
+
+
+def _bad_negotiation(section: NegotiationSection) -> str | None:
+    problem = unknown_zone(section.timezone)
+    if problem is not None:
+        return f"{problem} - at $.aggregation.negotiation.timezone"
+    for name, windows in (("buy", section.buy), ("sell", section.sell)):
+        problem = misplaced(windows)
+        if problem is not None:
+            return f"{name} {problem} - at $.aggregation.negotiation.{name}"
     return None

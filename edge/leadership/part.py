@@ -21,6 +21,7 @@ from protocols.signing import Sequencer, Signer
 
 if TYPE_CHECKING:
     from edge.made_plan import Made
+    from edge.schedule.agreed import Agreement
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,11 @@ class CommunityPart:
         """Rounds that this household led: opened by the operator, or failed; and the reports that it refused in them."""
         leader = self.membership.leader
         return {"opened": leader.accepted, "failed": leader.failed, "refused": leader.refused}
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """What this house has agreed to in its community, while it holds."""
+        return self.household.agreement
 
     def planned(self, made: Made) -> None:
         """A new plan is in use."""

@@ -1,4 +1,4 @@
-"""An edge that sums in secret says nothing of its power, and obeys nothing under a term that another leader's has replaced."""
+"""An edge that sums in secret says nothing of its power, plans by what its community agreed, and obeys nothing under an old term."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from edge.agent import EdgeAgent
 from edge.leadership.settings import AggregationSection, LeadershipSection
 from edge.made_plan import Made
+from edge.schedule.agreed import Agreement
 from edge.store import Store
 from protocols.messages import EnvelopeControl, EnvelopeSchedule, Guarantee
 from protocols.signing import Signer, Verifier
@@ -22,6 +23,7 @@ class Part:
     def __init__(self, term: int) -> None:
         self.term = term
         self.plans: list[Made] = []
+        self.agreement: Agreement | None = None
 
     def planned(self, made: Made) -> None:
         self.plans.append(made)
@@ -89,3 +91,33 @@ async def test_a_control_relayed_under_an_old_term_is_refused_and_one_under_the_
         record = await edge.step()
         world.live(10.0)
     assert record.limits.export is not None and record.limits.export.limit_w == 1005.0
+
+
+async def test_the_plan_that_is_carried_out_follows_what_the_community_agreed(tmp_path: Path) -> None:
+    """A tariff that never changes gives little reason to charge; a community that wants 3 kW in the next hours, at a low price, does."""
+    world, part = World(tmp_path), Part(1)
+    edge = agent(world, part, tmp_path)
+    await edge.start()
+    world.send_default(5000.0, 10_000.0)
+    await edge.step()
+    world.live(10.0)
+    now_s = world.clock.now_s()
+    part.agreement = Agreement(
+        number=1,
+        start_s=now_s,
+        step_s=900.0,
+        price_per_kwh=(0.05,) * 8 + (0.40,) * 88,
+        net_import_w=(3000.0,) * 8 + (0.0,) * 88,
+        rho_per_kwh_w=1e-4,
+    )
+    await world_runs(world, edge, 600.0)
+    alone, together = part.plans[0].view, part.plans[-1].view
+    assert max(alone.battery_w[:6]) < 500.0
+    assert min(together.battery_w[1:6]) > 1000.0
+    assert world.battery.power_w > 1000.0, "and the battery does it"
+
+
+async def world_runs(world: World, edge: EdgeAgent, duration_s: float) -> None:
+    for _ in range(round(duration_s / 10.0)):
+        await edge.step()
+        world.live(10.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edge.forecast.values import QuantileForecast
-from edge.leadership.household import Negotiator, PlannedHousehold, negotiated, sampled
+from edge.leadership.household import PlannedHousehold
+from edge.leadership.negotiator import Negotiator, negotiated, sampled
 from edge.made_plan import Made
 from edge.policy import PlanView
 from edge.schedule.flexibility import flexibility
