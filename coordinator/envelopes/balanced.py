@@ -170,11 +170,11 @@ def _iterate(work: _Work) -> tuple[_State | None, int]:
         following = _allocate(work, state, memory)
         if following is None:
             return None, number
-        tried = _evaluate(work, following)
+        tried = _evaluate(work, following, near=state)
         while tried is None:
             # The linear rows asked for more than any power flow carries: come half-way back.
             following = 0.5 * (state.limits_w + following)
-            tried = _evaluate(work, following)
+            tried = _evaluate(work, following, near=state)
         memory.learn(work, state, tried)
         moved = float(np.max(np.abs(following - state.limits_w), initial=0.0)) / scale
         gained = abs(float(np.sum(following - state.limits_w))) / max(float(np.sum(following)), 1.0)
@@ -254,10 +254,10 @@ def _shrink(work: _Work, limits: FloatArray) -> tuple[_State | None, float]:
     return _evaluate(work, floor, every_corner=True), 0.0
 
 
-def _evaluate(work: _Work, limits_w: FloatArray, *, every_corner: bool = False) -> _State | None:
-    """Solve the corners of the box; None where one has no power flow."""
+def _evaluate(work: _Work, limits_w: FloatArray, *, near: _State | None = None, every_corner: bool = False) -> _State | None:
+    """Solve the corners of the box, starting from those of a box that is `near`; None where one has no power flow."""
     power = work.movers.power_va(np.stack(_corners(work.boxes, limits_w), axis=1))
-    flow = work.feeder.solve(power)
+    flow = work.feeder.solve(power, start_v=None if near is None else near.flow.node_voltage_v[:, :, :2])
     if not np.all(flow.converged):
         return None
     state = _State(limits_w=limits_w, flow=flow, power_va=power, own=NOBODY, excess=_excess(work, limits_w, flow, NOBODY))
@@ -278,7 +278,7 @@ def _with_corners(work: _Work, state: _State, branches: IntArray) -> _State | No
         return state
     low, high = _corners(work.boxes, state.limits_w)
     power = work.movers.power_va(np.where(work.sensitivity.is_below(branches), low, high).T)
-    more = work.feeder.solve(power, start_v=state.flow.node_voltage_v[:, :, 1])
+    more = work.feeder.solve(power, start_v=state.flow.node_voltage_v[:, :, 1:2])
     if not np.all(more.converged):
         return None
     own, flow = np.concatenate([state.own, branches]), _joined(state.flow, more)

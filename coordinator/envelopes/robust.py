@@ -35,7 +35,7 @@ NEAR = 0.02
 SETTLED_FRAC = 5e-4
 START_W = 1000.0
 # What binds a limit is sought among this many rows, those with the least room for their largest slope.
-TIGHTEST = 96
+TIGHTEST = 48
 SHRINK_FIRST = (1.0 - 1e-6, 1.0 - 1e-5, 1.0 - 1e-4, 1.0 - 1e-3, 1.0 - 1e-2)
 SHRINK_TO = 0.01
 

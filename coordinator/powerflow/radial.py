@@ -18,6 +18,7 @@ Systems 3(2), 1988, in its current-summation form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ MAX_ITERATIONS = 100
 COLLAPSE_PU = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Points:
     """Where connections draw: one point per connection and phase.
 
@@ -48,6 +49,11 @@ class Points:
     slot: IntArray
     connection: IntArray
     share_frac: FloatArray
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """The first point of every slot that has any."""
+        return np.flatnonzero(np.diff(self.slot, prepend=-1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +103,8 @@ class RadialFeeder:
         """Sum point values into (n, m, B)."""
         n, m = self.tree.node_count, self.phase_count
         total = np.zeros((n * m, point_value.shape[1]), dtype=np.complex128)
-        slot = self.points.slot
+        slot, starts = self.points.slot, self.points.starts
         if slot.size:
-            starts = np.flatnonzero(np.diff(slot, prepend=-1))
             total[slot[starts]] = point_value if starts.size == slot.size else np.add.reduceat(point_value, starts, axis=0)
         return total.reshape(n, m, -1)
 
@@ -134,7 +139,7 @@ class RadialFeeder:
     ) -> FlowSolution:
         """Solve for connections drawing `power_va` (connections, snapshots), total over their phases.
 
-        The sweeps start from voltages `start_v` (n, m) of a similar state, or from those without load.
+        The sweeps start from voltages `start_v` (n, m, snapshots or 1) of similar states, or from those without load.
         """
         if power_va.ndim != 2 or power_va.shape[0] != len(self.network.connections):
             raise PowerFlowError(
@@ -144,8 +149,8 @@ class RadialFeeder:
         n, m = self.tree.node_count, self.phase_count
         batch = drawn_va.shape[1]
         if start_v is None:
-            start_v = self.linear_response(np.zeros((self.points.slot.size, 1), dtype=np.complex128), self.source_v)[0][:, :, 0]
-        voltage = np.repeat(start_v[:, :, None], batch, axis=2)
+            start_v = self.linear_response(np.zeros((self.points.slot.size, 1), dtype=np.complex128), self.source_v)[0]
+        voltage = np.ascontiguousarray(np.broadcast_to(start_v, (n, m, batch)))
         current = np.zeros_like(voltage)
         limit_v = tolerance_pu * self.nominal_v[:, None, None]
         converged = np.zeros(batch, dtype=np.bool_)
