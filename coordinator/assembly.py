@@ -11,6 +11,7 @@ from coordinator.errors import ConfigError
 from coordinator.network.cases import CASES, load
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
+from coordinator.page.settings import page_beside
 from coordinator.store import Store
 from protocols.keys import load_private_key, load_public_key
 from protocols.mqtt_bus import with_files_beside
@@ -40,6 +41,7 @@ def beside(config: CoordinatorConfig, folder: Path) -> CoordinatorConfig:
         store=msgspec.structs.replace(store, url=url),
         nodes=nodes,
         broker=with_files_beside(config.broker, folder),
+        page=page_beside(config.page, folder),
     )
 
 

@@ -40,11 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _module(arguments: argparse.Namespace) -> ModuleType:
-    """Where the subcommand is; imported when it is wanted, because one of the two brings the numerics."""
+    """Where the subcommand is; imported when it is wanted, because some bring the numerics."""
     if "enrolment" in arguments:
         from coordinator.enrolment import command
 
         return command
+    if "page" in arguments:
+        from coordinator.page import command as page_command
+
+        return page_command
     from coordinator import commands
 
     return commands
@@ -64,6 +68,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
     run.add_argument("--step-s", type=_positive, default=1.0, help="seconds between two steps (default 1)")
     run.set_defaults(command="run")
+
+    page = commands.add_parser(
+        "page",
+        help="serve the page: the community in a browser, live and for days that have passed",
+        description="A process of its own beside `run`: it commands nothing and holds no signing key. Its broker is broker/page.conf.",
+    )
+    page.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator; section [page]")
+    page.set_defaults(page=True, command="page")
 
     add_enrolment_parsers(commands)
 

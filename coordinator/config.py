@@ -16,6 +16,7 @@ from coordinator.aggregation.settings import AggregationSection, check_section
 from coordinator.envelopes.values import AllocationRule
 from coordinator.errors import ConfigError
 from coordinator.network.model import Network
+from coordinator.page.settings import PageSection, check_page
 from protocols.messages import MAX_INTERVALS, Guarantee
 from protocols.mqtt_bus import MqttSettings
 from protocols.observation.settings import MetricsSection, check_metrics
@@ -120,6 +121,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     status_period_s: PeriodS = 300.0
     aggregation: AggregationSection = AggregationSection()
     metrics: MetricsSection = MetricsSection()
+    page: PageSection = PageSection()
 
 
 def load_config(path: Path) -> CoordinatorConfig:
@@ -154,6 +156,7 @@ def check_config(config: CoordinatorConfig) -> str | None:
         or _bad_nodes(config)
         or check_section(config.aggregation)
         or check_metrics(config.metrics)
+        or check_page(config.page)
     )
 
 

@@ -41,7 +41,7 @@ from protocols.errors import ProtocolError
 from protocols.units import MAX_TIME_S, Identifier
 
 MAX_BYTES: Final = 32 * 1024
-RESERVED_NAMES: Final = ("coordinator", "broker", "page")
+RESERVED_NAMES: Final = ("coordinator", "broker", "page", "visitor", "projector")
 TOKEN_BYTES: Final = 32
 _CONTEXT: Final = b"commonwatt/1 enrolment request\0"
 _TOKEN_CONTEXT: Final = b"commonwatt/1 enrolment token\0"

@@ -29,6 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from protocols.bus import BusMessage, Will
 from protocols.errors import BusError
+from protocols.files import read_private
 from protocols.topics import matches
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,20 @@ class TlsFiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_file: str
 
 
+class Login(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A name and the file that holds its password, for a broker on this machine that asks for one."""
+
+    user: str
+    password_file: str
+
+
 class MqttSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the broker is and how long to be patient with it."""
 
     host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
     tls: TlsFiles | None = None
+    login: Login | None = None
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
     session_expiry_s: Annotated[int, Meta(ge=0, le=7 * 86400)] = 3600
     backoff_min_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.5
@@ -99,6 +108,9 @@ class MqttBus:
         client.on_socket_unregister_write = self._on_unregister_write
         if self._settings.tls is not None:
             client.tls_set_context(tls_context(self._settings.tls))
+        login = self._settings.login
+        if login is not None:
+            client.username_pw_set(login.user, read_private(Path(login.password_file)).strip().decode("ascii", "replace"))
         return client
 
     @property

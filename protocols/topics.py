@@ -46,6 +46,12 @@ ROUND_KINDS: Final = ("call", "aggregate")
 SEALED_KINDS: Final = ("report", "reveal", "receipt")
 COORDINATOR_KINDS: Final = ("status", "epoch", "key", "round", "signal")
 
+PAGE: Final = "page"
+PUBLIC_VIEW: Final = "view"
+FEEDER_VIEW: Final = "feeder"
+PAGE_KINDS: Final = (PUBLIC_VIEW, FEEDER_VIEW)
+"""What the page's server makes of all of it, for browsers; these exist on the page's broker alone and are not signed."""
+
 
 def node_topic(community: str, node: str, kind: str) -> str:
     """Topic below which the node itself writes; `kind` is one of NODE_KINDS (or `+`)."""
@@ -60,6 +66,13 @@ def control_topic(community: str, node: str, kind: str) -> str:
 def coordinator_status_topic(community: str) -> str:
     """Topic of the coordinator's own status."""
     return coordinator_topic(community, "status")
+
+
+def page_topic(community: str, kind: str) -> str:
+    """Topic of a view of the page; `kind` is one of PAGE_KINDS."""
+    if kind not in PAGE_KINDS:
+        raise TopicError(f"topic kind {kind!r}: expected one of {', '.join(PAGE_KINDS)}")
+    return f"{ROOT}/{VERSION}/{_level(community)}/{PAGE}/{kind}"
 
 
 def coordinator_topic(community: str, kind: str) -> str:

@@ -19,10 +19,21 @@ from coordinator.enrolment import members as rules
 from coordinator.enrolment.authority import NODE_DAYS, pem, serial_text
 from coordinator.enrolment.folder import Folder
 from coordinator.enrolment.founding import ADMINISTRATOR, issue_for_itself, write_administrator
-from coordinator.enrolment.members import Connection, Credential, Invitation, Member, Members, Role
+from coordinator.enrolment.members import Connection, Credential, Invitation, Member, Members, Role, State
+from coordinator.enrolment.page_tokens import read_page_tokens, token_hash
 from coordinator.errors import EnrolmentError
 from coordinator.network.cases import CASES, load
-from protocols.enrolment import TOKEN_BYTES, Answer, Bundle, Request, requested_key, signing_public_key, text_of, token_key
+from protocols.enrolment import (
+    RESERVED_NAMES,
+    TOKEN_BYTES,
+    Answer,
+    Bundle,
+    Request,
+    requested_key,
+    signing_public_key,
+    text_of,
+    token_key,
+)
 from protocols.files import read_any, write_private, write_public
 from protocols.keys import load_public_key, save_public_key
 
@@ -96,7 +107,30 @@ def revoke(folder: Folder, name: str, *, now_s: float, passphrase_file: Path | N
         members = folder.write_revocations(authority, members, now_s)
         folder.save_members(members)
         folder.write_access(members)
+        tokens = read_page_tokens(folder.page_tokens)
+        if tokens.pop(name, None) is not None:
+            folder.save_page_tokens(tokens)
     return members
+
+
+def issue_page_token(folder: Folder, name: str) -> str:
+    """A new token for the page, which only its hash remembers here. Raises `EnrolmentError` for who is not enrolled."""
+    with folder.locked():
+        member = folder.members().get(name)
+        if member is None or member.role not in (Role.NODE, Role.ADMINISTRATOR) or member.state is not State.ENROLLED:
+            raise EnrolmentError(f"{name}: expected an enrolled node or administrator; `commonwatt-coordinator members` lists them")
+        token = text_of(secrets.token_bytes(TOKEN_BYTES))
+        folder.save_page_tokens({**read_page_tokens(folder.page_tokens), name: token_hash(token)})
+    return token
+
+
+def take_page_token(folder: Folder, name: str) -> None:
+    """Void a member's token for the page. Raises `EnrolmentError` where it has none."""
+    with folder.locked():
+        tokens = read_page_tokens(folder.page_tokens)
+        if name in RESERVED_NAMES or tokens.pop(name, None) is None:
+            raise EnrolmentError(f"{name} has no token for the page")
+        folder.save_page_tokens(tokens)
 
 
 def renew_own(folder: Folder, name: str, *, now_s: float, passphrase_file: Path | None) -> list[Path]:

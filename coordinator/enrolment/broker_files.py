@@ -21,6 +21,9 @@ from protocols.topics import (
     COORDINATOR_KINDS,
     ELECTION_KINDS,
     NODE_KINDS,
+    PAGE,
+    PAGE_KINDS,
+    PUBLIC_VIEW,
     ROOT,
     ROUND_KINDS,
     SEALED_KINDS,
@@ -29,6 +32,9 @@ from protocols.topics import (
 
 MAX_PACKET_BYTES: Final = 512 * 1024
 """Above the largest payload that is read (`protocols.codec`) with its topic and properties."""
+
+VISITOR: Final = "visitor"
+PROJECTOR: Final = "projector"
 
 FOR_THE_COORDINATOR: Final = ("aggregate",)
 """Kinds of a round that the leader says to the coordinator alone."""
@@ -72,22 +78,29 @@ require_certificate true
 use_identity_as_username true
 """
 
-BRIDGE = """
-# Mosquitto 2.0 does not start with websockets alone; nobody is let in here.
-listener 0 {folder}/page.sock
-
-connection page
-address {host}:{port}
-bridge_cafile {folder}/authority.pem
-bridge_certfile {folder}/page.pem
-bridge_keyfile {folder}/page.key
+SESSION = """\
 bridge_protocol_version mqttv50
 remote_clientid page
 cleansession true
-notifications false
+notifications true
+notifications_local_only true
 restart_timeout 1 10
 topic # in 1 {root}/ {root}/
 """
+
+LOCAL = """
+# For `commonwatt-coordinator page` on this machine alone, which lets browsers in.
+password_file {folder}/page_passwords
+listener {port} 127.0.0.1
+"""
+
+BRIDGE = f"""
+connection page
+address {{host}}:{{port}}
+bridge_cafile {{folder}}/authority.pem
+bridge_certfile {{folder}}/page.pem
+bridge_keyfile {{folder}}/page.key
+{SESSION}"""
 
 
 class BrokerPlan(Struct, frozen=True, kw_only=True):
@@ -97,6 +110,7 @@ class BrokerPlan(Struct, frozen=True, kw_only=True):
     host: str
     port: int
     websockets_port: int
+    page_port: int
     address: str | None = None
     user: str | None = None
 
@@ -108,14 +122,16 @@ def broker_text(plan: BrokerPlan, folder: Path) -> str:
 
 
 def page_text(plan: BrokerPlan, folder: Path) -> str:
-    """Configuration of the broker for browsers: MQTT over websockets with mutual TLS, read-only, fed by a bridge.
+    """Configuration of the broker for browsers, read-only, fed by a bridge: MQTT over websockets with mutual TLS, and plain MQTT with
+    passwords for the page's server on this machine.
 
     It is a process of its own because browsers must not be able to harm control. Mosquitto 2.0.11 on libwebsockets was seen to ignore
     `crlfile` on a websockets listener until a reload, to spin at its end after one, and to drop every later client; the access list,
     which names what is revoked, holds there too.
     """
     bridge = BRIDGE.format(host=plan.host, port=plan.port, folder=folder, root=f"{ROOT}/{VERSION}/{plan.community}")
-    return _head(plan, folder, name="page", access="page_acl") + _listener(plan, folder, plan.websockets_port, "websockets") + bridge
+    head = _head(plan, folder, name="page", access="page_acl") + LOCAL.format(folder=folder, port=plan.page_port)
+    return head + _listener(plan, folder, plan.websockets_port, "websockets") + bridge
 
 
 def _head(plan: BrokerPlan, folder: Path, *, name: str, access: str) -> str:
@@ -132,22 +148,31 @@ def access_text(community: str, *, silenced: Sequence[str], administrators: Sequ
     """The access list. Patterns with `%u` are the rights of a node (and of the coordinator's seat in elections)."""
     root = f"{ROOT}/{VERSION}/{community}"
     users = {"coordinator": list(_coordinator_rules(root)), "page": list(_watching_rules(root))}
-    return _access(users, silenced, administrators, root, list(_node_rules(root)))
+    users |= {name: list(_watching_rules(root)) for name in administrators}
+    return _access(users, silenced, list(_node_rules(root)))
 
 
 def page_access_text(community: str, *, silenced: Sequence[str], administrators: Sequence[str]) -> str:
-    """The access list of the page's broker: administrators read the community, a household what it wrote and what is said to it."""
+    """The access list of the page's broker: administrators read the community, a household what it wrote and what is said to it.
+
+    Whoever has no login is the `visitor` and reads the public view alone; the `projector` is the page's server, which makes the views.
+    """
     root = f"{ROOT}/{VERSION}/{community}"
+    views = f"{root}/{PAGE}"
+    users = {
+        VISITOR: [f"deny {root}/{noun}/#" for noun in ("node", "control", "election", "round", "coordinator")],
+        PROJECTOR: [*_watching_rules(root), *(f"write {views}/{kind}" for kind in PAGE_KINDS)],
+        **{name: [*_watching_rules(root), *(f"read {views}/{kind}" for kind in PAGE_KINDS)] for name in administrators},
+    }
     patterns = [f"read {root}/node/%u/{kind}" for kind in NODE_KINDS]
     patterns += [rule for rule in _node_rules(root) if rule.startswith("read ")]
-    return _access({}, silenced, administrators, root, patterns)
+    patterns.append(f"read {views}/{PUBLIC_VIEW}")
+    return _access(users, silenced, patterns)
 
 
-def _access(
-    users: Mapping[str, Sequence[str]], silenced: Sequence[str], administrators: Sequence[str], root: str, patterns: Sequence[str]
-) -> str:
+def _access(users: Mapping[str, Sequence[str]], silenced: Sequence[str], patterns: Sequence[str]) -> str:
     lines = ["# Made by `commonwatt-coordinator`, which writes it anew: change nothing here. Patterns without %u are meant for every name."]
-    for name, rules in {**users, **{name: list(_watching_rules(root)) for name in administrators}}.items():
+    for name, rules in users.items():
         lines += ["", f"user {name}", *(f"topic {rule}" for rule in rules)]
     for name in silenced:
         lines += ["", f"user {name}", "topic deny #", "topic deny $SYS/#"]

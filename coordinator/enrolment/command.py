@@ -42,6 +42,7 @@ def init(arguments: argparse.Namespace) -> int:
         hosts=tuple(dict.fromkeys((*hosts, *THIS_MACHINE))),
         port=arguments.port,
         websockets_port=arguments.websockets_port,
+        page_port=arguments.page_port,
         administrator=administrator,
         address=arguments.address,
         broker_user=broker_user_here() if arguments.broker_user is None else arguments.broker_user,
@@ -55,6 +56,7 @@ def init(arguments: argparse.Namespace) -> int:
         f"authority {fingerprint(authority)}\n"
         f"  broker         mosquitto -c {folder.broker / 'mosquitto.conf'}\n"
         f"  for browsers   mosquitto -c {folder.broker / 'page.conf'}\n"
+        f"  the page       commonwatt-coordinator page --config {folder.configuration}\n"
         f"  household      commonwatt-coordinator enrol NODE --folder {arguments.folder} --connection NAME\n"
         f"  coordinator    commonwatt-coordinator run --config {folder.configuration}   (once a household is enrolled)\n"
         f"  administrator  {folder.administrators / administrator}.p12, for a browser; its passphrase lies beside it, hand it over apart\n"
@@ -136,6 +138,21 @@ def renew(arguments: argparse.Namespace) -> int:
     written = admission.renew_own(folder, arguments.name, now_s=SystemClock().now_s(), passphrase_file=arguments.passphrase_file)
     reload_brokers(folder)
     sys.stdout.write(f"{arguments.name} is renewed: {', '.join(map(str, written))}\n")
+    return EXIT_DONE
+
+
+def page_token(arguments: argparse.Namespace) -> int:
+    """Give a member a token for the page, or take it back."""
+    folder = Folder(arguments.folder)
+    if arguments.remove:
+        admission.take_page_token(folder, arguments.name)
+        reload_brokers(folder)
+        sys.stdout.write(f"{arguments.name} has no token for the page any more\n")
+        return EXIT_DONE
+    token = admission.issue_page_token(folder, arguments.name)
+    reload_brokers(folder)
+    _say(f"token of {arguments.name} for the page; it is shown once, and an older one is void. Name and token log in:")
+    sys.stdout.write(f"{token}\n")
     return EXIT_DONE
 
 

@@ -9,6 +9,7 @@
 | `authority/` | certificate, encrypted private key | yes |
 | `broker/` | everything that Mosquitto reads and writes | yes |
 | `keys/` | the coordinator's keys, the nodes' public signing keys | yes |
+| `page.tokens` | who may log in to the page, and hashes of their tokens; Mosquitto has a copy in `broker/` | no |
 | `administrators/` | PKCS #12 of those who watch, each with its passphrase beside it until it is handed over | yes |
 
 Commands take a lock on the folder, so that two of them never use one token twice.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -27,6 +28,7 @@ import msgspec
 from msgspec import Meta
 
 from coordinator.enrolment import members as rules
+from coordinator.enrolment import page_tokens
 from coordinator.enrolment.authority import Authority, open_authority
 from coordinator.enrolment.broker_files import access_text, page_access_text
 from coordinator.enrolment.members import Members, Role, State
@@ -63,6 +65,8 @@ class Folder:
         self.broker = root / "broker"
         self.keys = root / "keys"
         self.administrators = root / "administrators"
+        self.page_tokens = root / "page.tokens"
+        self.projector_password = root / "keys" / "projector.password"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -111,6 +115,12 @@ class Folder:
         data, time_s = authority.revocation_list(revoked, now_s=now_s, previous_s=members.revocation_list_s)
         write_private(self.broker / "revoked.pem", data)
         return msgspec.structs.replace(members, revocation_list_s=time_s)
+
+    def save_page_tokens(self, tokens: Mapping[str, str]) -> None:
+        """Keep who may log in to the page, for its server and for its broker."""
+        data = page_tokens.tokens_text(tokens).encode("ascii")
+        write_private(self.page_tokens, data)
+        write_private(self.broker / "page_passwords", data)
 
     def write_access(self, members: Members) -> None:
         """The broker's access list, made anew."""

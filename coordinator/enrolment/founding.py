@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from msgspec import Struct
 
 from coordinator.enrolment.authority import NODE_DAYS, Authority, make_authority, pem, private_pem, serial_text
-from coordinator.enrolment.broker_files import BrokerPlan, broker_text, page_text
+from coordinator.enrolment.broker_files import PROJECTOR, VISITOR, BrokerPlan, broker_text, page_text
 from coordinator.enrolment.folder import Folder, Settings
 from coordinator.enrolment.members import Credential, Member, Members, Role, State
+from coordinator.enrolment.page_tokens import token_hash
 from coordinator.errors import EnrolmentError
 from coordinator.network.cases import CASES
 from protocols.enrolment import text_of
@@ -53,6 +54,12 @@ url = "sqlite:///coordinator.db"
 host = "{host}"
 port = {port}
 tls = {{ ca_file = "authority/authority.pem", cert_file = "keys/tls.pem", key_file = "keys/tls.key" }}
+
+# `commonwatt-coordinator page` shows the community to browsers. Beyond this machine it needs tls_cert_file and tls_key_file.
+[page]
+address = "127.0.0.1"
+port = 8080
+broker_port = {page_port}
 """
 
 
@@ -64,6 +71,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...]
     port: int
     websockets_port: int
+    page_port: int
     administrator: str
     address: str | None = None
     broker_user: str | None = None
@@ -173,11 +181,15 @@ def _fill(folder: Folder, final: Path, plan: Plan, now_s: float) -> None:
         host=host,
         port=plan.port,
         websockets_port=plan.websockets_port,
+        page_port=plan.page_port,
         address=plan.address,
         user=plan.broker_user,
     )
     write_private(folder.broker / "mosquitto.conf", broker_text(brokers, final / "broker").encode("utf-8"))
     write_private(folder.broker / "page.conf", page_text(brokers, final / "broker").encode("utf-8"))
+    password = secrets.token_urlsafe(24)
+    write_private(folder.projector_password, password.encode("ascii") + b"\n")
+    folder.save_page_tokens({PROJECTOR: token_hash(password), VISITOR: token_hash(VISITOR)})
     folder.save_members(members)
     folder.save_settings(
         Settings(
@@ -186,7 +198,12 @@ def _fill(folder: Folder, final: Path, plan: Plan, now_s: float) -> None:
     )
     network = plan.network if plan.network in CASES else str(Path(plan.network).resolve())
     text = CONFIGURATION.format(
-        community=plan.community, file=final / "coordinator.toml", network=_quoted(network), host=host, port=plan.port
+        community=plan.community,
+        file=final / "coordinator.toml",
+        network=_quoted(network),
+        host=host,
+        port=plan.port,
+        page_port=plan.page_port,
     )
     write_private(folder.configuration, text.encode("utf-8"))
 

@@ -17,6 +17,9 @@ def add_enrolment_parsers(commands: argparse._SubParsersAction[argparse.Argument
     make.add_argument("--host", action="append", help="name or address of this machine for nodes; repeatable (default its host name)")
     make.add_argument("--port", type=_port, default=8883, help="MQTT over TLS (default 8883)")
     make.add_argument("--websockets-port", type=_port, default=8884, help="MQTT over websockets over TLS, for the page (default 8884)")
+    make.add_argument(
+        "--page-port", type=_port, default=8885, help="the page's server reaches its broker here, on this machine alone (default 8885)"
+    )
     make.add_argument("--address", help="listen on this address alone (default all)")
     make.add_argument("--administrator", default="operator", metavar="NAME", help="first identity that watches (default operator)")
     make.add_argument("--broker-user", metavar="USER", help="who Mosquitto becomes when root starts it (default mosquitto, if it is known)")
@@ -49,6 +52,12 @@ def add_enrolment_parsers(commands: argparse._SubParsersAction[argparse.Argument
     again.add_argument("name", metavar="NAME", help="broker, page, coordinator or admin.NAME (made if it is new)")
     _add_folder(again, passphrase=True)
     again.set_defaults(enrolment=True, command="renew")
+
+    token = commands.add_parser("page-token", help="give a household or an administrator a token for the page; it is shown once")
+    token.add_argument("name", metavar="NAME", help="an enrolled node, or admin.NAME")
+    token.add_argument("--remove", action="store_true", help="take the token back instead")
+    _add_folder(token)
+    token.set_defaults(enrolment=True, command="page_token")
 
     show = commands.add_parser("members", help="list members and when their certificates expire; exit status 1 with a warning")
     show.add_argument("--warn-days", type=float, default=30.0, help="warn this long before (default 30)")
