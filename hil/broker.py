@@ -108,8 +108,7 @@ class Broker:
 
     def _launch(self, port: int) -> bool:
         configuration = self._folder / "mosquitto.conf"
-        user = "user root\n" if os.geteuid() == 0 else ""
-        configuration.write_text(CONFIGURATION.format(port=port, folder=self._folder, user=user), encoding="utf-8")
+        configuration.write_text(self._configuration(port), encoding="utf-8")
         self._child = subprocess.Popen(
             [str(self._program), "-c", str(configuration)],
             env=_environment(self._program),
@@ -128,6 +127,15 @@ class Broker:
             return True
         self.stop()
         return False
+
+    def _configuration(self, port: int) -> str:
+        """What Mosquitto is told."""
+        return CONFIGURATION.format(port=port, folder=self._folder, user=self._user())
+
+    @staticmethod
+    def _user() -> str:
+        """Started by root, it must be told to stay root: it reads and writes our folder."""
+        return "user root\n" if os.geteuid() == 0 else ""
 
     def _log_tail(self) -> str:
         log = self._folder / "mosquitto.log"

@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, metavar="DIR", help="output folder; default: out/SCENARIO")
     run.add_argument("--json", action="store_true", help="print the results as one JSON document")
     run.add_argument("--no-faults", action="store_true", help="leave the shipped faults out")
+    run.add_argument(
+        "--serve", type=_port, nargs="?", const=8080, metavar="PORT", help="serve the page of the run with envelopes; default port: 8080"
+    )
     run.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
     run.set_defaults(command=_run)
 
@@ -96,6 +99,13 @@ def _scenario_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", metavar="SCENARIO", help="name of a shipped scenario, or path of a TOML file")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the public data sets; default: ../shared/data")
     parser.add_argument("--hours", type=float, metavar="H", help="only the first H hours of the day")
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
+    return number
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from hil.orchestrate import Order, load_records, run_order, run_variant
 from hil.report import write_report
 from hil.results import WITH_ENVELOPES
 from hil.scenario import LoadedScenario, load_scenario
+from hil.serving import page_url
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -33,7 +34,11 @@ def run_command(options: argparse.Namespace) -> int:
     if not 0 <= seed < 2**32:
         raise ScenarioError(f"--seed must be from 0 to {2**32 - 1}, got {seed}")
     out = Path("out") / loaded.scenario.name if options.out is None else options.out
-    order = Order(loaded=loaded, mode=options.mode, seed=seed, out=out, mosquitto=options.mosquitto)
+    if options.serve is not None and options.mode == "sim":
+        raise ScenarioError("--serve needs a broker to listen to: --mode lockstep or realtime, got sim")
+    order = Order(loaded=loaded, mode=options.mode, seed=seed, out=out, mosquitto=options.mosquitto, page_port=options.serve)
+    if order.page_port is not None:
+        sys.stderr.write(f"the page, while the run lasts: {page_url(order.page_port)}\n")
     with RunDisplay(loaded.scenario.control.cycle_s) as display:
         results = run_order(order, display.update)
     report = out / "report.html"

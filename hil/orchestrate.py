@@ -46,6 +46,7 @@ from hil.results import (
 )
 from hil.run import FeederRun, RunOutcome
 from hil.scenario import LoadedScenario
+from hil.serving import ServedPage
 from hil.stage import MemoryStage, SocketStage, Stage
 from hil.world import World
 
@@ -64,6 +65,7 @@ class Order(Struct, frozen=True, kw_only=True):
     out: Path
     mosquitto: Path | None = None
     variants: tuple[str, ...] = VARIANTS
+    page_port: int | None = None
 
 
 class Finished(Struct, frozen=True, kw_only=True):
@@ -123,12 +125,22 @@ def run_variant(order: Order, variant: str, progress: Callable[[int, int], None]
     coordinated = variant == WITH_ENVELOPES
     try:
         if order.mode == "realtime":
-            live = RealtimeRun(loaded, seed=order.seed, coordinated=coordinated, folder=folder, mosquitto=order.mosquitto)
+            live = RealtimeRun(
+                loaded,
+                seed=order.seed,
+                coordinated=coordinated,
+                folder=folder,
+                mosquitto=order.mosquitto,
+                page_port=order.page_port if coordinated else None,
+            )
             return asyncio.run(live.play(progress))
         day = build_day(loaded)
         world = World(read_feeder(loaded.network_folder), day)
         stage: Stage = MemoryStage() if order.mode == "sim" else SocketStage(world.homes, order.mosquitto)
-        run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=coordinated, folder=folder)
+        served = None
+        if coordinated and order.page_port is not None and isinstance(stage, SocketStage):
+            served = ServedPage(order.page_port, folder / "page", order.mosquitto)
+        run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=coordinated, folder=folder, served=served)
         _collect_seldom()
         return run_on_loop(order.mode, run, progress)
     finally:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from coordinator.aggregation.office import CommunityOffice
+from coordinator.config import CoordinatorConfig
 from coordinator.demand import network_limits
 from coordinator.envelopes.compute import compute_envelopes, prepare
 from coordinator.network.cases import load as load_network
@@ -214,6 +215,11 @@ class CoordinatorSlot:
         self.problems: set[str] = set()
         self.office: CommunityOffice | None = None
         self._service: CoordinatorService | None = None
+
+    @property
+    def config(self) -> CoordinatorConfig:
+        """What the service runs by."""
+        return self._config
 
     async def start(self) -> None:
         """Bring the service up."""

@@ -29,6 +29,7 @@ from hil.frames import Frame
 from hil.processes import EdgeProcesses, start_command, stop_process
 from hil.run import RunOutcome
 from hil.scenario import LoadedScenario
+from hil.serving import ServedPage
 from hil.stage import SocketStage
 from hil.toml_text import toml_text
 from hil.watching import Watching
@@ -44,7 +45,16 @@ DEVICE_TIMEOUT_S = 1.0
 class RealtimeRun:
     """See the module docstring."""
 
-    def __init__(self, loaded: LoadedScenario, *, seed: int, coordinated: bool, folder: Path, mosquitto: Path | None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedScenario,
+        *,
+        seed: int,
+        coordinated: bool,
+        folder: Path,
+        mosquitto: Path | None,
+        page_port: int | None = None,
+    ) -> None:
         self._loaded = _now(loaded)
         scenario = self._scenario = self._loaded.scenario
         self._coordinated = coordinated
@@ -58,6 +68,7 @@ class RealtimeRun:
         self._published = PublishedRegister()
         self._verifier = Verifier(scenario.name, {COORDINATOR: [self._keys.private[COORDINATOR].public_key()]})
         self._coordinator: subprocess.Popen[bytes] | None = None
+        self._served = None if page_port is None else ServedPage(page_port, folder / "page", mosquitto)
         self.plan = draw_faults(
             scenario.faults,
             {home.name: tuple(home.devices) for home in self._world.homes},
@@ -82,6 +93,8 @@ class RealtimeRun:
         try:
             if self._coordinated:
                 self._start_coordinator()
+            if self._served is not None:
+                await self._served.start(self._config_of_feeder, self._stage.broker_port)
             for name in self._world.names:
                 self._edges.start(name)
             for cycle in range(cycles):
@@ -90,6 +103,8 @@ class RealtimeRun:
         finally:
             await asyncio.to_thread(self._edges.stop)
             self._stop_coordinator()
+            if self._served is not None:
+                await self._served.stop()
             await self._ears.stop()
             await self._stage.close()
         wall_s = time.monotonic() - begun_s
@@ -159,9 +174,9 @@ class RealtimeRun:
             hand_over_history(self._day, home, config)
             paths[home.name] = self._folder / f"{home.name}.toml"
             paths[home.name].write_text(toml_text(config), encoding="utf-8")
-        config_of_feeder = coordinator_config(self._loaded, self._world, self._keys, self._folder / "coordinator", broker)
+        self._config_of_feeder = coordinator_config(self._loaded, self._world, self._keys, self._folder / "coordinator", broker)
         self._feeder_file = self._folder / "feeder.toml"
-        self._feeder_file.write_text(toml_text(config_of_feeder), encoding="utf-8")
+        self._feeder_file.write_text(toml_text(self._config_of_feeder), encoding="utf-8")
         return paths
 
     def _start_coordinator(self) -> None:

@@ -27,7 +27,8 @@ from hil.households import NeighbourhoodDay
 from hil.participants import CoordinatorSlot, EdgeSlot, Surroundings
 from hil.results import RunSummary
 from hil.scenario import LoadedScenario
-from hil.stage import Stage
+from hil.serving import ServedPage
+from hil.stage import SocketStage, Stage
 from hil.taps import BusTap
 from hil.watching import Watching
 from hil.world import World
@@ -53,7 +54,16 @@ class FeederRun:
     """See the module docstring. `seed` draws the faults; files of the participants go below `folder`."""
 
     def __init__(
-        self, loaded: LoadedScenario, day: NeighbourhoodDay, world: World, stage: Stage, *, seed: int, coordinated: bool, folder: Path
+        self,
+        loaded: LoadedScenario,
+        day: NeighbourhoodDay,
+        world: World,
+        stage: Stage,
+        *,
+        seed: int,
+        coordinated: bool,
+        folder: Path,
+        served: ServedPage | None = None,
     ) -> None:
         scenario = loaded.scenario
         self._scenario = scenario
@@ -95,6 +105,7 @@ class FeederRun:
         self._watching = Watching(scenario, day, world, coordinated=coordinated)
         self._edges: tuple[EdgeSlot, ...] = ()
         self._coordinator: CoordinatorSlot | None = None
+        self._served = served
 
     async def play(self, progress: Progress) -> RunOutcome:
         """Run from start to end."""
@@ -126,6 +137,8 @@ class FeederRun:
         if self._around.coordinated:
             self._coordinator = CoordinatorSlot(self._around, self._world)
             await self._coordinator.start()
+            if self._served is not None and isinstance(self._stage, SocketStage):
+                await self._served.start(self._coordinator.config, self._stage.broker_port)
         for edge in self._edges:
             await edge.start()
         await self._stage.connected([edge.tap for edge in self._edges] + self._coordinator_taps())
@@ -140,6 +153,8 @@ class FeederRun:
             await self._coordinator.stop()
         if self._community is not None:
             await self._community.stop()
+        if self._served is not None:
+            await self._served.stop()
         await self._stage.close()
 
     async def _cycle(self, cycle: int) -> None:
