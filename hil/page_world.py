@@ -26,7 +26,8 @@ HOMES_OF_A_BRANCH: Final = 20
 ARRIVAL_S: Final = 10.0
 HEADS: Final = {
     "buses": "bus,kv_ln,nodes",
-    "lines": "line,from_bus,to_bus,phases_from,phases_to,r_self_ohm,x_self_ohm,r_mut_ohm,x_mut_ohm,c_self_nf,c_mut_nf,length_m,amp_a,in_service",
+    "lines": "line,from_bus,to_bus,phases_from,phases_to,r_self_ohm,x_self_ohm,r_mut_ohm,x_mut_ohm,c_self_nf,c_mut_nf,length_m,amp_a"
+    ",in_service",
     "loads": "load,bus,phases,kv,p_kw,q_kvar,vmin_pu,vmax_pu,conn,profile",
     "source": "bus,kv_ll,pu,angle_deg,r1_ohm,x1_ohm,r0_ohm,x0_ohm,base_freq_hz",
     "transformers": "trafo,bus_hv,bus_lv,kva,kv_hv,kv_lv,conn_hv,conn_lv,xhl_pct,r_hv_pct,r_lv_pct,noload_pct,tap_hv,tap_lv",

@@ -10,13 +10,14 @@ import secrets
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from coordinator.config import CoordinatorConfig
-from coordinator.enrolment.broker_files import PROJECTOR, SESSION, VISITOR
+from coordinator.enrolment.broker_files import PROJECTOR, SESSION, VISITOR, page_access_text
 from coordinator.enrolment.page_tokens import token_hash, tokens_text
 from hil.broker import Broker
 from hil.errors import RunError
@@ -60,13 +61,17 @@ def page_url(port: int) -> str:
 class PageBroker(Broker):
     """A second Mosquitto that repeats what the first one hears and lets nobody write but the page's server, below `page/`."""
 
-    def __init__(self, community: str, upstream_port: int, password: str, program: Path | None = None) -> None:
+    def __init__(
+        self, community: str, upstream_port: int, password: str, tokens: Mapping[str, str] | None, program: Path | None = None
+    ) -> None:
+        """Without `tokens` everybody reads everything; with them a deployed broker's access list decides."""
         super().__init__(program)
         self._root = f"{ROOT}/{VERSION}/{community}"
         self._upstream_port = upstream_port
-        tokens = {PROJECTOR: token_hash(password), VISITOR: token_hash(VISITOR)}
-        write_private(self._folder / "passwords", tokens_text(tokens).encode("ascii"))
-        write_private(self._folder / "acl", ACCESS.format(root=self._root).encode("ascii"))
+        known = {**(tokens or {}), PROJECTOR: token_hash(password), VISITOR: token_hash(VISITOR)}
+        access = ACCESS.format(root=self._root) if tokens is None else page_access_text(community, silenced=(), administrators=())
+        write_private(self._folder / "passwords", tokens_text(known).encode("ascii"))
+        write_private(self._folder / "acl", access.encode("ascii"))
 
     def _configuration(self, port: int) -> str:
         text = CONFIGURATION.format(folder=self._folder, port=port, upstream_port=self._upstream_port, user=self._user())
@@ -82,6 +87,19 @@ class ServedPage:
         self._folder = folder
         self._mosquitto = mosquitto
         self._server: subprocess.Popen[bytes] | None = None
+        self._tokens: dict[str, str] | None = None
+        self._started: tuple[CoordinatorConfig, int] | None = None
+
+    def close_to_strangers(self, tokens: Mapping[str, str]) -> None:
+        """From the next start on the page asks for a login; `tokens` are names and hashes of tokens."""
+        self._tokens = dict(tokens)
+
+    def restart(self) -> None:
+        """Stop both and start them again, with the same ports."""
+        assert self._started is not None
+        config, upstream_port = self._started
+        self._stop()
+        self._start(config, upstream_port)
 
     async def start(self, config: CoordinatorConfig, upstream_port: int) -> None:
         """Start both; return when the page can be asked. Raises `RunError` where it cannot."""
@@ -94,9 +112,10 @@ class ServedPage:
     def _start(self, config: CoordinatorConfig, upstream_port: int) -> None:
         if not _is_free(self.port):
             raise RunError(f"--serve {self.port}: another program listens on this port")
+        self._started = config, upstream_port
         make_private_folder(self._folder)
         password = secrets.token_urlsafe(24)
-        self.broker = PageBroker(config.identity.community, upstream_port, password, self._mosquitto)
+        self.broker = PageBroker(config.identity.community, upstream_port, password, self._tokens, self._mosquitto)
         self.broker.start()
         write_private(self._folder / "projector.password", password.encode("ascii"))
         page = msgspec.structs.replace(
@@ -106,9 +125,9 @@ class ServedPage:
             broker_port=self.broker.port,
             password_file=str(self._folder / "projector.password"),
             tokens_file=str(self._folder / "page.tokens"),
-            open=True,
+            open=self._tokens is None,
         )
-        write_private(self._folder / "page.tokens", b"")
+        write_private(self._folder / "page.tokens", tokens_text(self._tokens or {}).encode("ascii"))
         path = self._folder / "page.toml"
         path.write_text(toml_text(msgspec.structs.replace(config, page=page)), encoding="utf-8")
         self._server = start_command("commonwatt-coordinator", "page", "--config", str(path))

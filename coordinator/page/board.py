@@ -131,7 +131,8 @@ class Board:
         """One home as it last spoke."""
         status, said = self._status.get(name), self._telemetry.get(name)
         place = self._at.get(self._estimator.bus_of(name), 0)
-        state = "unknown" if status is None else status.state.value
+        newest = said if status is None or (said is not None and said.time_s > status.time_s) else status
+        state = "unknown" if newest is None else newest.state.value
         reasons = () if status is None else status.reasons
         if said is None:
             return HomeRow(name=name, bus=place, state=state, reasons=reasons)

@@ -148,8 +148,14 @@ def _set_places(root: _Twig) -> None:
                 drop.across = across + DROP_STEP * (step + 1)
                 height = max(height, DROP_STEP * (step + 1))
             onward = sorted((child for child in twig.children if not child.drop), key=lambda child: -child.reach)
-            begun += [(child, along + 1.0) for child in onward[1:]]
+            spread = 0.3 * max(0, (len(drops) - 1) // DROPS_IN_A_STEM)
+            begun += [(child, along + _length(child)) for child in onward[1:]]
             twig = onward[0] if onward else None
-            along += 1.0 + 0.3 * max(0, (len(drops) - 1) // DROPS_IN_A_STEM)
+            along += spread + (_length(twig) if twig is not None else 0.0)
         below = across + height + ROW_GAP
         rows += begun
+
+
+def _length(twig: _Twig) -> float:
+    """Room for the branch that feeds it; a transformer's sign needs more."""
+    return 1.0 if twig.transformer is None else 1.6

@@ -97,7 +97,7 @@ class Estimator:
         ratios = []
         for node, report in said.items():
             phases = self._phases[node]
-            if not report.voltage_v or len(report.voltage_v) != len(phases):
+            if len(report.voltage_v) != len(phases):
                 continue
             columns = [0] * len(phases) if self.network.is_balanced else [phase - 1 for phase in phases]
             estimated_v = result.voltage_pu[moment, self._bus[node], columns] * self.network.nominal_ln_v[self._bus[node]]

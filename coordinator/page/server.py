@@ -85,6 +85,7 @@ class PageServer:
         app.router.add_get("/api/session", self._session)
         app.router.add_get("/api/feeder", self._feeder)
         app.router.add_get("/api/now", self._now)
+        app.router.add_get("/api/home", self._home)
         app.router.add_get("/api/day", self._day)
         app.router.add_get("/mqtt", self._mqtt)
         app.router.add_get("/{path:.*}", self._file)
@@ -153,6 +154,15 @@ class PageServer:
         if visitor.household is not None and board.knows(visitor.household):
             document |= {"home": board.home(visitor.household), "leader": board.leader(), "own": await self._recent(visitor.household)}
         return _json(document)
+
+    async def _home(self, request: web.Request) -> web.Response:
+        """One home, for who sees all."""
+        visitor, name = self._visitor(request), request.query.get("name", "")
+        if not visitor.sees_all:
+            raise web.HTTPForbidden(text="another household is not shown")
+        if not self._board.knows(name):
+            raise web.HTTPNotFound(text="no such home")
+        return _json({"home": self._board.home(name), "own": await self._recent(name)})
 
     async def _recent(self, name: str) -> dict[str, Any] | None:
         """The last hours of one household."""

@@ -232,6 +232,7 @@ function chooseHome(name) {
   if (!home) return;
   state.chosen = name;
   homePanel.setHome(home, home.name, null);
+  ask(`api/home?name=${encodeURIComponent(name)}`).then((answer) => state.chosen === name && homePanel.setHome(answer.home, name, answer.own)).catch(() => {});
   at("home-panel").scrollIntoView({ block: "nearest" });
 }
 
