@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.commissioning.parsers import add_init_parser
 from edge.enrolment.command import add_enrolment_parsers
 from edge.errors import ConfigurationError, EdgeError
 from edge.probe import add_probe_parser
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(run)
     run.add_argument("--cycles", type=_positive, metavar="N", help="stop after N control cycles")
     run.set_defaults(run=_run)
+    add_init_parser(commands)
     add_enrolment_parsers(commands)
     add_probe_parser(commands)
     add_upkeep_parsers(commands)

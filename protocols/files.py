@@ -2,6 +2,9 @@
 
 A file is made beside its final name, brought to the disk and renamed, so that a power cut leaves the old one or the new one. A secret
 has mode 0600 from its first byte on; one that group or others may touch is refused when it is read, as ssh does.
+
+Run as root, a file that is replaced stays with its owner, and a new one belongs to the owner of its folder: the broker must read its own,
+and a service what an administrator put into its folder.
 """
 
 from __future__ import annotations
@@ -60,9 +63,16 @@ def read_any(path: Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder that only its owner enters; one that is there already keeps its mode."""
+    """Make a folder that only its owner enters; one that is there already keeps its mode. Its owner is that of the folder above."""
     try:
+        if path.is_dir():
+            return
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            give_to_owner_of(path.parent, descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise FileRefused(f"{path}: cannot make the folder: {error.strerror or error}") from error
 
@@ -83,7 +93,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), mode)
-                _keep_owner(file.fileno(), path)
+                give_to_owner_of(path if path.exists() else path.parent, file.fileno())
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -96,11 +106,11 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         raise FileRefused(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _keep_owner(descriptor: int, path: Path) -> None:
-    """Run as root, a file that is replaced stays with its owner: the broker must still read its own."""
-    if os.geteuid() == 0 and path.exists():
-        before = path.stat()
-        os.fchown(descriptor, before.st_uid, before.st_gid)
+def give_to_owner_of(like: Path, descriptor: int) -> None:
+    """Run as root, make the owner of `like` the owner of an open file as well."""
+    if os.geteuid() == 0:
+        found = like.stat()
+        os.fchown(descriptor, found.st_uid, found.st_gid)
 
 
 def _bounded(data: bytes, where: str, limit_bytes: int) -> bytes:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protocols.errors import ProtocolError
+from protocols.files import give_to_owner_of, write_public
 
 
 class KeyFileError(ProtocolError):
@@ -32,6 +33,7 @@ def save_private_key(key: Ed25519PrivateKey, path: Path) -> None:
     except OSError as error:
         raise KeyFileError(f"{path}: cannot create the key file: {error.strerror}") from error
     with os.fdopen(descriptor, "wb") as file:
+        give_to_owner_of(path.parent, descriptor)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -53,7 +55,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
 
 def save_public_key(key: Ed25519PublicKey, path: Path) -> None:
     """Write the public key as SubjectPublicKeyInfo PEM."""
-    path.write_bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    write_public(path, key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 
 def load_public_key(path: Path) -> Ed25519PublicKey:
