@@ -26,10 +26,12 @@ from edge.history import History, history_path
 from edge.observation.watch import open_watch
 from edge.planning import PlanMaker
 from edge.store import Store
+from edge.upkeep.expiry_log import ExpiryLog
 from edge.upkeep.live import LiveView
 from edge.upkeep.live_socket import LiveSocket, hold_alone, socket_path
 from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
+from protocols.credentials import Expiries
 from protocols.errors import ProtocolError
 from protocols.keys import load_private_key, load_public_key
 from protocols.messages import SafetyState
@@ -52,7 +54,7 @@ SILENT_CYCLES = 10
 
 def build_agent(config: EdgeConfig, folder: Path, *, clock: Clock, part: CommunityPart | None = None) -> EdgeAgent:
     """The agent of a configuration whose relative paths start at `folder`. Raises `ConfigurationError` for keys that are not there."""
-    signer, verifier = _keys(config, folder)
+    signer, verifier = keys_of(config, folder)
     sessions = ModbusSessions(clock.monotonic_s)
     devices = [open_device(device, sessions) for device in config.devices]
     identity = config.identity
@@ -92,7 +94,7 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
     from edge.leadership.election_shell import BootClock
     from edge.leadership.part import make_part, part_will
 
-    signer, _ = _keys(config, folder)
+    signer, _ = keys_of(config, folder)
     identity, clock = config.identity, BootClock()
     assert identity.key_file is not None, "checked above"
     key = load_private_key(folder / identity.key_file)
@@ -148,6 +150,13 @@ def manager_observer(manager: ServiceManager) -> Observer:
     return observe
 
 
+def expiry_log(config: EdgeConfig, folder: Path, clock: Clock) -> ExpiryLog:
+    """The log of what expires: the certificates with which this configuration speaks to its broker."""
+    tls = config.broker.tls
+    files = {} if tls is None else {"node": folder / tls.cert_file, "authority": folder / tls.ca_file}
+    return ExpiryLog(Expiries(files, clock.monotonic_s).read)
+
+
 def run(config: EdgeConfig, folder: Path, *, cycles: int | None = None, environment: Mapping[str, str] = NO_MANAGER) -> int:
     """Run until SIGTERM or SIGINT; returns how many cycle beginnings were missed. `environment` says where the service manager is."""
     with hold_alone(folder / config.store.path):
@@ -174,7 +183,8 @@ async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment
     await live.start()
     await watch.start()
     beside = None if part is None else loop.create_task(part.run(stop))
-    observers = (manager_observer(manager), view.observe, watch.cycle)
+    expiry = expiry_log(config, folder, clock)
+    observers = (manager_observer(manager), view.observe, watch.cycle, lambda record: expiry.look(record.time_s))
     missed = await run_agent(agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=observers)
     stop.set()
     if beside is not None:
@@ -185,7 +195,8 @@ async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment
     return missed
 
 
-def _keys(config: EdgeConfig, folder: Path) -> tuple[Signer, Verifier]:
+def keys_of(config: EdgeConfig, folder: Path) -> tuple[Signer, Verifier]:
+    """This node's signer, and the verifier of its coordinator. Raises `ConfigurationError` for keys that are not there or not private."""
     identity = config.identity
     if identity.key_file is None or not identity.coordinator_keys:
         raise ConfigurationError("key_file and coordinator_keys are needed to speak to others - at $.identity")

@@ -183,7 +183,7 @@ def is_plausible(reading: Reading) -> bool:
     """Whether a device of its kind can have said this: a finite power, and mains voltage on at least one phase."""
     if not (math.isfinite(reading.power_w) and abs(reading.power_w) < MOST_W):
         return False
-    voltages = reading.voltage_v or ()
+    voltages = () if reading.voltage_v is None else reading.voltage_v
     return any(LEAST_MAINS_V <= voltage_v <= MOST_MAINS_V for voltage_v in voltages)
 
 

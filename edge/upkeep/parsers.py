@@ -18,6 +18,15 @@ def add_upkeep_parsers(commands: argparse._SubParsersAction[argparse.ArgumentPar
     )
     _add_common(status)
     status.set_defaults(run=_status)
+    doctor = commands.add_parser(
+        "doctor",
+        help="examine everything the edge depends on, and say what to do",
+        description="Clock, disk, keys, certificates, broker, devices, last envelope: each with a verdict and a remedy.",
+        epilog="Exit status 0: nothing is broken (there may be warnings); 1: something is; 2: the configuration cannot be used. Devices are"
+        " asked only while no edge runs, because many take one connection; nothing is written to them.",
+    )
+    _add_common(doctor)
+    doctor.set_defaults(run=_doctor)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -31,3 +40,9 @@ def _status(args: argparse.Namespace) -> int:
     from edge.upkeep.status import status
 
     return status(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from edge.upkeep.doctor import doctor
+
+    return doctor(args)
