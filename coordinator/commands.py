@@ -29,13 +29,15 @@ from coordinator.powerflow.opendss import OpenDssEngine
 from coordinator.powerflow.pgm import PgmEngine
 from coordinator.powerflow.result import FloatArray, PowerFlowResult, line_loading_frac
 from coordinator.reconfiguration.command import reconfigure as reconfigure
-from coordinator.service import CoordinatorService, status_message
+from coordinator.running import run_service
+from coordinator.service import CoordinatorService, Ingested, StepRecord, status_message
 from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
 from protocols.messages import Guarantee, SafetyState
 from protocols.mqtt_bus import MqttBus
 from protocols.service_manager import ServiceManager
 from protocols.signing import Sequencer
+from protocols.topics import node_topic
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +223,12 @@ def run(arguments: argparse.Namespace) -> int:
     verifier = read_verifier(config)
     service = CoordinatorService(
         config,
-        bus=MqttBus(config.broker, client_id=f"coordinator-{signer.private_name(community)}", will=will),
+        bus=MqttBus(
+            config.broker,
+            client_id=f"coordinator-{signer.private_name(community)}",
+            will=will,
+            kept_until_handled=node_topic(community, "+", "+"),
+        ),
         clock=clock,
         network=read_network(config),
         store=open_store(config),
@@ -229,30 +236,30 @@ def run(arguments: argparse.Namespace) -> int:
         verifier=verifier,
     )
     manager = ServiceManager(os.environ)
-    asyncio.run(_loop(service, arguments.step_s, clock, member_trust(folder, verifier), manager))
+    trust = member_trust(folder, verifier)
+    asyncio.run(_run(service, arguments.step_s, clock, trust, manager))
     return EXIT_DONE
 
 
-async def _loop(
+async def _run(
     service: CoordinatorService, step_s: float, clock: Clock, trust: MemberTrust | None, manager: ServiceManager
 ) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
-    await service.start()
-    log.info("started")
-    try:
-        while not stopping.is_set():
-            if trust is not None:
-                trust.refresh(clock.now_s(), clock.monotonic_s())
-            record = await service.step()
-            log.debug("received %d, computed %d, published %d", record.received, record.computed, record.published)
-            manager.alive()
-            try:
-                await asyncio.wait_for(stopping.wait(), step_s)
-            except TimeoutError:
-                continue
-    finally:
+
+    def end() -> None:
         manager.stopping()
-        await service.stop()
+        stopping.set()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, end)
+
+    def before() -> None:
+        if trust is not None:
+            trust.refresh(clock.now_s(), clock.monotonic_s())
+
+    def feed(_ingested: Ingested, record: StepRecord | None) -> None:
+        if record is not None:
+            manager.alive()
+
+    await run_service(service, clock=clock, step_s=step_s, stopping=stopping, before=before, observers=(feed,))

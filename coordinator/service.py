@@ -74,6 +74,14 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
+class Ingested(msgspec.Struct, frozen=True, kw_only=True):
+    """What one draining of the bus brought: messages believed, refusals by name, rows that are on the disk now."""
+
+    received: int
+    refused: dict[str, int]
+    stored: int
+
+
 class CoordinatorService:
     """See the module; construct, `start`, `step` as often as wanted, `stop`."""
 
@@ -151,11 +159,29 @@ class CoordinatorService:
             self.office.start(self._bus, self._store)
         await self._bus.start()
 
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until something has arrived; False after `timeout_s`."""
+        return await self._bus.wait(timeout_s)
+
     async def step(self) -> StepRecord:
         """Listen, record, and publish what is due at the clock's present time."""
-        now_s, elapsed_s = self._clock.now_s(), self._clock.monotonic_s()
-        self._events = 0
+        now_s = self._clock.now_s()
         received, refused = self._listen(now_s)
+        return await self._act(now_s, received, refused)
+
+    def ingest(self) -> Ingested:
+        """Listen and record, now: what `step` does first, for who lets envelopes be computed meanwhile."""
+        now_s = self._clock.now_s()
+        received, refused = self._listen(now_s)
+        stored = self._flush(now_s)
+        return Ingested(received=received, refused=refused, stored=0 if stored is None else stored)
+
+    async def act(self) -> StepRecord:
+        """Publish what is due at the clock's present time: what `step` does after it has listened."""
+        return await self._act(self._clock.now_s(), 0, {})
+
+    async def _act(self, now_s: float, received: int, refused: dict[str, int]) -> StepRecord:
+        elapsed_s = self._clock.monotonic_s()
         if self._bus.sessions != self._sessions:
             self._sessions = self._bus.sessions
             self._publish_defaults(now_s)
@@ -202,6 +228,7 @@ class CoordinatorService:
 
     def _listen(self, now_s: float) -> tuple[int, dict[str, int]]:
         """Take every message that passes the rules of trust; a refused one changes nothing but a count and an event."""
+        self._events = 0
         refused: Counter[str] = Counter()
         received = 0
         for message in self._bus.receive():

@@ -88,6 +88,12 @@ def _envelopes(options: argparse.Namespace) -> list[Row]:
     return envelope_rows(options.only)
 
 
+def _ingest(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_ingest import ingest_rows
+
+    return ingest_rows(options.mosquitto)
+
+
 GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("the guard over random houses", ("guard_avoidable_breach", "guard_time"), _guard),
     ("the schedule against other solvers", ("schedule",), _schedule),
@@ -97,6 +103,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), _secrecy),
     ("elections under faults", ("election_runs_violations",), _elections),
     ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),
+    ("5,000 reporting edges at one coordinator", ("ingest_lost", "ingest_p99", "ingest_limit"), _ingest),
 )
 """What is measured in words, the names of the rows, and the measurement. `schedule` stands for all rows of `hil.bench_schedule`."""
 

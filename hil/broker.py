@@ -34,7 +34,7 @@ set_tcp_nodelay true
 persistence true
 persistence_location {folder}/
 max_queued_messages 20000
-max_inflight_messages 200
+max_inflight_messages 5000
 log_dest file {folder}/mosquitto.log
 log_type error
 log_type warning

@@ -49,7 +49,7 @@ allow_anonymous false
 acl_file {folder}/{access}
 set_tcp_nodelay true
 max_packet_size {max_packet}
-max_inflight_messages 200
+max_inflight_messages 5000
 max_queued_messages 20000
 pid_file {folder}/{name}.pid
 log_dest file {folder}/{name}.log
