@@ -59,7 +59,7 @@ MAX_EVENTS_PER_STEP = 50
 MAX_DELIVERY_S = 86400
 STORE_RETRY_S = 30.0
 SPOKEN = ("status", "telemetry", "forecast", "plan", "flexibility", "response")
-SPOKEN_IN_SECRET = ("status", "response")
+SPOKEN_IN_SECRET = ("status", "response", "adherence")
 HELD = (ResponseStatus.RECEIVED, ResponseStatus.STARTED)
 
 
@@ -342,6 +342,8 @@ class CoordinatorService:
             controls = self._ledger.pending(node, now_s) if node in self._whole else tuple(self._unsent.get(node, ()))
             if controls:
                 self._send(node, controls, now_s)
+                if self.office is not None:
+                    self.office.standing.told(node, controls)
                 count += len(controls)
         self._whole.clear()
         self._unsent.clear()

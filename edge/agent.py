@@ -245,6 +245,8 @@ class EdgeAgent:
         self._said.say_outcomes(outcomes if self.config.control.respond_to_all else worth_saying(outcomes), now_s)
         self._make_plan(now_s, chosen)
         meter = self._meter.reading
+        if meter is not None:
+            self._said.say_adherence(now_s, meter.power_w)
         return CycleRecord(
             time_s=now_s,
             state=self._safety.state,

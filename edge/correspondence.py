@@ -14,6 +14,7 @@ from edge.made_plan import Made
 from protocols.bus import Bus, BusMessage
 from protocols.errors import Malformed, Refusal
 from protocols.messages import (
+    AdherenceReport,
     AnyMessage,
     ControlResponse,
     DefaultControl,
@@ -27,6 +28,7 @@ from protocols.signing import Sequencer, Signer, Verifier
 from protocols.topics import control_topic, coordinator_status_topic, node_topic
 
 if TYPE_CHECKING:
+    from edge.leadership.adherence import Declared
     from edge.schedule.agreed import Agreement
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ MOST_REASON_CHARS = 200
 CONFIDENTIAL = frozenset({"telemetry", "plan", "forecast", "flexibility"})
 """What does not leave the house where the community sums in secret."""
 
-EXPIRY_S = {"telemetry": 3600, "plan": 900, "forecast": 900, "flexibility": 900, "response": 86400}
+EXPIRY_S = {"telemetry": 3600, "plan": 900, "forecast": 900, "flexibility": 900, "response": 86400, "adherence": 86400}
 
 
 class Community(Protocol):
@@ -55,6 +57,10 @@ class Community(Protocol):
 
     def planned(self, made: Made) -> None:
         """A new plan is in use."""
+        ...
+
+    def metered(self, now_s: float, net_import_w: float) -> Declared | None:
+        """What the meter says; returns how well the house kept to its reports, where that is to be declared."""
         ...
 
 
@@ -140,6 +146,21 @@ class Correspondent:
             self._part.planned(made)
         for kind, message in made.messages(self.node, now_s, self.sequencer):
             self.say(kind, message)
+
+    def say_adherence(self, now_s: float, net_import_w: float) -> None:
+        """Let the community's part count, and declare what it has counted."""
+        declared = None if self._part is None else self._part.metered(now_s, net_import_w)
+        if declared is not None:
+            report = AdherenceReport(
+                sender=self.node,
+                time_s=now_s,
+                sequence=self.sequencer.next(),
+                from_s=declared.from_s,
+                duration_s=declared.duration_s,
+                intervals=declared.intervals,
+                kept=declared.kept,
+            )
+            self.say("adherence", report)
 
     def say_status(self, now_s: float, state: SafetyState, reasons: Sequence[str]) -> None:
         """Publish the retained status. Not being able to must not stop control either."""

@@ -45,15 +45,16 @@ LATE_CYCLES: Final = 30
 class Recorded(PlannedHousehold):
     """A house whose reports the bench remembers, so that it can add them up itself."""
 
-    def __init__(self, name: str, ledger: Ledger, clock: ManualClock, deadline_s: float) -> None:
+    def __init__(self, config: EdgeConfig, ledger: Ledger, clock: ManualClock) -> None:
         super().__init__(
             intervals=INTERVALS,
             value_max=Layout(INTERVALS).value_max,
             now_s=clock.now_s,
             monotonic_s=clock.monotonic_s,
-            deadline_s=deadline_s,
+            deadline_s=config.schedule.deadline_s,
+            size_w=config.site.import_rating_w,
         )
-        self._name = name
+        self._name = config.identity.node
         self._ledger = ledger
 
     def values(self, call: RoundCall) -> Sequence[int] | None:
@@ -118,7 +119,7 @@ class Seat:
         bench, config = self._bench, self._config
         key = bench.keys.private[self.name]
         self.liar = LyingBus(self.tap, bench.name, self.name, Signer(key), random.Random(f"{bench.seed} {self.name}"))
-        household = Recorded(self.name, bench.ledger, bench.clock, config.schedule.deadline_s)
+        household = Recorded(config, bench.ledger, bench.clock)
         folder = bench.folder / self.name
         rng = random.Random(f"{bench.seed} {self.name} {bench.clock.now_s()}")
         membership = Membership(

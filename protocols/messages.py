@@ -227,6 +227,15 @@ class JoinCard(Message, frozen=True, kw_only=True, tag="join"):
     envelope_key: Hex32
 
 
+class AdherenceReport(Message, frozen=True, kw_only=True, tag="adherence"):
+    """How many of the intervals in [from_s, from_s + duration_s) a member reported a plan for, and how many of these it kept to."""
+
+    from_s: TimeS
+    duration_s: DurationS
+    intervals: Annotated[int, Meta(ge=1, le=MAX_INTERVALS)]
+    kept: Annotated[int, Meta(ge=0, le=MAX_INTERVALS)]
+
+
 class SeatCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of one member as the epoch freezes them, in the order of the epoch's seats."""
 
@@ -337,6 +346,7 @@ AnyMessage = (
     | DefaultControl
     | ControlResponse
     | JoinCard
+    | AdherenceReport
     | EpochNotice
     | KeyCard
     | ElectionNotice
@@ -355,6 +365,7 @@ TYPE_OF_KIND: dict[str, type[Message]] = {
     "envelope": EnvelopeSchedule,
     "default": DefaultControl,
     "join": JoinCard,
+    "adherence": AdherenceReport,
     "epoch": EpochNotice,
     "key": KeyCard,
     "election": ElectionNotice,

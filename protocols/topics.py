@@ -12,6 +12,7 @@
 | `control/<node>/default` | the coordinator | yes | `DefaultControl` |
 | `coordinator/status` | the coordinator (and its last will) | yes | `Status` |
 | `node/<node>/join` | the node | yes | `JoinCard` |
+| `node/<node>/adherence` | the node | no | `AdherenceReport` |
 | `election/<node>/call`, `election/<node>/to/<member>` | the node | no | `ElectionNotice` |
 | `election/<node>/certificate` | the node | yes | `ElectionNotice` with a certificate |
 | `election/<node>/gone` | the broker, as the node's last will | no | `Gone` |
@@ -39,7 +40,7 @@ ROOT: Final = "commonwatt"
 VERSION: Final = "1"
 _LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join")
+NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence")
 CONTROL_KINDS: Final = ("envelope", "default")
 ELECTION_KINDS: Final = ("call", "certificate", "gone")
 ROUND_KINDS: Final = ("call", "aggregate")

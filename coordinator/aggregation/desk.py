@@ -5,6 +5,7 @@ aggregate of the same round be opened. The rules:
 
 1. An aggregate counts only from the leader whose certificate of votes was checked, under the highest term seen (the fence, on disk).
 2. Its beacon must be the one that the round's call implies; the checksum of the sums then holds only for what the members were asked.
+   A leader that signs another one has proven its own breach (`breaches`: who, and in which round).
 3. One aggregate for each round (`protocols.aggregation.operator`), opened under the key it names, as long as that key lives.
 4. Sums that the feeder's connections cannot add up to are answered and not used.
 5. Answers carry no sums. Members join in batches, so that no two epochs differ by a few.
@@ -90,6 +91,7 @@ class AggregationDesk:
         self.unit = VirtualUnit()
         self.outgoing: list[Saying] = []
         self.events: list[tuple[str, str]] = []
+        self.breaches: list[tuple[str, str]] = []
         self.opened = 0
         self.refused = 0
         self.keys = list(keys)
@@ -245,6 +247,7 @@ class AggregationDesk:
             self._refuse(notice, f"term {term} of {aggregate.leader}: {fence.leader} leads in term {fence.term}", now_s)
             return
         if aggregate.beacon != beacon(epoch, notice):
+            self.breaches.append((aggregate.leader, aggregate.round_name))
             self._refuse(notice, "its beacon is not that of its call", now_s)
             return
         book = self._books.get(aggregate.key_id)

@@ -7,6 +7,7 @@ envelopes comes from the community's sums alone.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from coordinator.aggregation.desk import AggregationDesk
 from coordinator.aggregation.head import head_limits_w
 from coordinator.aggregation.keys import OperatorKey, generate_key, load_keys, read_passphrase, save_keys
-from coordinator.aggregation.standing import PresenceBook
+from coordinator.aggregation.standing import DECLARED_S, StandingBook
 from coordinator.aggregation.sums import node_demand_w
 from coordinator.config import CoordinatorConfig, NodeSection
 from coordinator.demand import LimitPair
@@ -23,7 +24,7 @@ from coordinator.network.model import Network
 from coordinator.store import Store
 from protocols.bus import Bus
 from protocols.keys import load_public_key
-from protocols.messages import AnyMessage, SafetyState, Status
+from protocols.messages import AdherenceReport, AnyMessage, ControlResponse, SafetyState, Status
 from protocols.signing import Signer
 from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic
 
@@ -54,9 +55,10 @@ class CommunityOffice:
         nodes = config.nodes
         self._import_ratings_w = sum(node.import_rating_w for node in nodes)
         self._export_ratings_w = sum(node.export_rating_w for node in nodes)
-        self._presence = PresenceBook((node.name for node in nodes), now_s)
+        self.standing = StandingBook((node.name for node in nodes), now_s)
         self._remembered = ""
         self._negotiated = ""
+        self._convicted: deque[tuple[str, str]] = deque(maxlen=1000)
         self._sessions = 0
         self.desk = AggregationDesk(
             section,
@@ -66,7 +68,7 @@ class CommunityOffice:
             sequence=sequence,
             entropy=entropy,
             ratings_w=(self._import_ratings_w, self._export_ratings_w),
-            reputation=self._presence.value,
+            reputation=self.standing.value,
             limits_w=head_limits_w(config, network),
         )
 
@@ -76,7 +78,7 @@ class CommunityOffice:
         if kept is not None:
             self.desk.restore(kept)
         if reputations is not None:
-            self._presence.restore(reputations)
+            self.standing.restore(reputations)
         community = self._config.identity.community
         bus.subscribe(node_topic(community, "+", "join"))
         bus.subscribe(election_topic(community, "+", "certificate"))
@@ -84,18 +86,31 @@ class CommunityOffice:
 
     def take(self, content: AnyMessage, now_s: float) -> None:
         """One authenticated message of a member."""
-        if isinstance(content, Status):
-            self._presence.seen(content.sender, content.state is not SafetyState.OFFLINE, now_s)
-        else:
-            self.desk.take(content, now_s)
+        match content:
+            case Status():
+                self.standing.seen(content.sender, content.state is not SafetyState.OFFLINE, now_s)
+            case ControlResponse():
+                self.standing.responded(content, now_s)
+            case AdherenceReport():
+                self.standing.declared(content, now_s)
+            case _:
+                self.desk.take(content, now_s)
 
     def decide(self, bus: Bus, store: Store, now_s: float) -> list[tuple[str, str]]:
         """Do what is due, and hand what must survive to the store; returns what has to be recorded."""
         if bus.sessions != self._sessions:
             self._sessions = bus.sessions
             self.desk.announce_anew()
-        self._presence.step(now_s)
+        if not bus.connected:
+            self.standing.cut_off(now_s)
+        plan = self.desk.unit.plan
+        self.standing.step(now_s, rounds_opened=plan is not None and now_s - plan.start_s <= DECLARED_S)
         self.desk.step(now_s)
+        for breach in self.desk.breaches:
+            if breach not in self._convicted:
+                self._convicted.append(breach)
+                self.standing.convicted(breach[0], now_s)
+        self.desk.breaches.clear()
         if self.desk.keys_changed and self._key_file is not None:
             save_keys(self._key_file, self.desk.keys, self._passphrase)
         self.desk.keys_changed = False
@@ -103,7 +118,7 @@ class CommunityOffice:
         if kept != self._remembered:
             self._remembered = kept
             store.remember("aggregation", kept)
-            store.remember("reputations", self._presence.save())
+            store.remember("reputations", self.standing.save())
         record = self.desk.bargain.record()
         if record is not None and record != self._negotiated:
             self._negotiated = record

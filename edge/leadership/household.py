@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from edge.leadership.adherence import Adherence, Declared
 from edge.leadership.negotiator import Negotiator, sampled
 from protocols.aggregation.content import FLEXIBILITY_ROWS, FlexibilityRows, flexibility_values
 from protocols.messages import CommunitySignal, RoundCall, RoundContent
@@ -29,7 +30,7 @@ PLANS_TRUSTED_S = 3600.0
 
 class PlannedHousehold:
     """The house behind a membership. `intervals` and `value_max` are the layout's; `now_s` is the wall clock, `monotonic_s` that of the
-    planner's deadline."""
+    planner's deadline, `size_w` the rating of the connection."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class PlannedHousehold:
         now_s: Callable[[], float],
         monotonic_s: Callable[[], float],
         deadline_s: float = 1.0,
+        size_w: float,
     ) -> None:
         self._intervals = intervals
         self._value_max = value_max
@@ -49,6 +51,7 @@ class PlannedHousehold:
         self._made_s = float("-inf")
         self._negotiator: Negotiator | None = None
         self._agreement: Agreement | None = None
+        self._adherence = Adherence(size_w)
 
     @property
     def agreement(self) -> Agreement | None:
@@ -65,8 +68,18 @@ class PlannedHousehold:
         """A new plan is in use."""
         self._made, self._made_s = made, self._now_s()
 
+    def metered(self, now_s: float, net_import_w: float) -> Declared | None:
+        """Take a reading of the meter; returns what is to be declared of how well reports were kept."""
+        return self._adherence.metered(now_s, net_import_w)
+
     def values(self, call: RoundCall) -> Sequence[int] | None:
         """What the call asks for; None where there is no plan to answer from."""
+        values = self._values(call)
+        if values is not None:
+            self._adherence.reported(call, values)
+        return values
+
+    def _values(self, call: RoundCall) -> Sequence[int] | None:
         made = self._made
         if made is None or self._now_s() - self._made_s > PLANS_TRUSTED_S:
             return None

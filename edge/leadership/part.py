@@ -20,6 +20,7 @@ from protocols.clock import Clock
 from protocols.signing import Sequencer, Signer
 
 if TYPE_CHECKING:
+    from edge.leadership.adherence import Declared
     from edge.made_plan import Made
     from edge.schedule.agreed import Agreement
 
@@ -65,6 +66,10 @@ class CommunityPart:
         """What this house has agreed to in its community, while it holds."""
         return self.household.agreement
 
+    def metered(self, now_s: float, net_import_w: float) -> Declared | None:
+        """What the meter says, for what is declared of how well reports were kept."""
+        return self.household.metered(now_s, net_import_w)
+
     def planned(self, made: Made) -> None:
         """A new plan is in use."""
         self.household.planned(made)
@@ -103,6 +108,7 @@ def make_part(
         now_s=clock.now_s,
         monotonic_s=clock.monotonic_s,
         deadline_s=config.schedule.deadline_s,
+        size_w=config.site.import_rating_w,
     )
     identity = config.identity
     membership = Membership(

@@ -47,7 +47,7 @@ class Planned:
         self.inputs.buy_price_per_kwh[:] = tariff
         self.made = made(self.inputs)
         self.house = PlannedHousehold(
-            intervals=STEPS, value_max=43_690, now_s=street.clock.now_s, monotonic_s=street.clock.monotonic_s, deadline_s=10.0
+            intervals=STEPS, value_max=43_690, now_s=street.clock.now_s, monotonic_s=street.clock.monotonic_s, deadline_s=10.0, size_w=14e3
         )
         self.house.planned(self.made)
         member = street.members[name]

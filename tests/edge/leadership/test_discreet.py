@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edge.agent import EdgeAgent
+from edge.leadership.adherence import Declared
 from edge.leadership.settings import AggregationSection, LeadershipSection
 from edge.made_plan import Made
 from edge.schedule.agreed import Agreement
@@ -27,6 +28,9 @@ class Part:
 
     def planned(self, made: Made) -> None:
         self.plans.append(made)
+
+    def metered(self, now_s: float, net_import_w: float) -> Declared | None:
+        return None
 
 
 def agent(world: World, part: Part, folder: Path) -> EdgeAgent:

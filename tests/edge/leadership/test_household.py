@@ -98,7 +98,7 @@ def call(content: RoundContent, *, start_s: float = START_S, iteration: int = 0)
 
 
 def house(plan: Made | None = None) -> PlannedHousehold:
-    household = PlannedHousehold(intervals=STEPS, value_max=43_690, now_s=clock_s, monotonic_s=lambda: 0.0)
+    household = PlannedHousehold(intervals=STEPS, value_max=43_690, now_s=clock_s, monotonic_s=lambda: 0.0, size_w=14e3)
     if plan is not None:
         household.planned(plan)
     return household
@@ -140,7 +140,7 @@ def test_flexibility_is_what_the_schedule_declares_and_reach_covers_plan_and_mar
 
 def test_values_beyond_what_a_slot_holds_are_cut_to_it() -> None:
     of = inputs(load_w=9900.0, sun_w=0.0)
-    household = PlannedHousehold(intervals=STEPS, value_max=1000, now_s=clock_s, monotonic_s=lambda: 0.0)
+    household = PlannedHousehold(intervals=STEPS, value_max=1000, now_s=clock_s, monotonic_s=lambda: 0.0, size_w=14e3)
     household.planned(made(of))
     values = household.values(call(RoundContent.PLAN))
     assert values is not None and max(values) == 1000
