@@ -25,6 +25,7 @@ from coordinator.errors import NetworkError
 from coordinator.network.cases import check, load
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
+from coordinator.observation.watch import Watch, open_watch
 from coordinator.powerflow.opendss import OpenDssEngine
 from coordinator.powerflow.pgm import PgmEngine
 from coordinator.powerflow.result import FloatArray, PowerFlowResult, line_loading_frac
@@ -221,28 +222,23 @@ def run(arguments: argparse.Namespace) -> int:
         return status_message(signer, community, clock.now_s(), wills.next(), SafetyState.OFFLINE, ("connection lost",))
 
     verifier = read_verifier(config)
-    service = CoordinatorService(
-        config,
-        bus=MqttBus(
-            config.broker,
-            client_id=f"coordinator-{signer.private_name(community)}",
-            will=will,
-            kept_until_handled=node_topic(community, "+", "+"),
-        ),
-        clock=clock,
-        network=read_network(config),
-        store=open_store(config),
-        signer=signer,
-        verifier=verifier,
-    )
-    manager = ServiceManager(os.environ)
+    kept = node_topic(community, "+", "+")
+    bus = MqttBus(config.broker, client_id=f"coordinator-{signer.private_name(community)}", will=will, kept_until_handled=kept)
+    store = open_store(config)
+    network = read_network(config)
+    service = CoordinatorService(config, bus=bus, clock=clock, network=network, store=store, signer=signer, verifier=verifier)
     trust = member_trust(folder, verifier)
-    asyncio.run(_run(service, arguments.step_s, clock, trust, manager))
+
+    def expiries() -> dict[str, float]:
+        return {} if trust is None else trust.expiries
+
+    watch = open_watch(config, folder, service, bus=bus, store=store, clock=clock, expiries=expiries)
+    asyncio.run(_run(service, arguments.step_s, clock, trust, ServiceManager(os.environ), watch))
     return EXIT_DONE
 
 
 async def _run(
-    service: CoordinatorService, step_s: float, clock: Clock, trust: MemberTrust | None, manager: ServiceManager
+    service: CoordinatorService, step_s: float, clock: Clock, trust: MemberTrust | None, manager: ServiceManager, watch: Watch
 ) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -262,4 +258,6 @@ async def _run(
         if record is not None:
             manager.alive()
 
-    await run_service(service, clock=clock, step_s=step_s, stopping=stopping, before=before, observers=(feed,))
+    await watch.start()
+    await run_service(service, clock=clock, step_s=step_s, stopping=stopping, before=before, observers=(feed, watch.turn))
+    await watch.stop()

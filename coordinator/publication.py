@@ -94,6 +94,15 @@ class Ledger:
         """Whether every node has a control for the interval."""
         return len(self._published.get(start_s, {})) == len(self._nodes)
 
+    def covered_until_s(self, now_s: float) -> float:
+        """End of the last interval up to which every node has controls without a gap; `now_s` where there are none."""
+        until_s = now_s
+        for start_s in self.starts(now_s):
+            if not self.published(start_s):
+                break
+            until_s = start_s + self._interval_s
+        return until_s
+
     def acknowledge(self, node: str, mrid: str) -> None:
         """A node has this control, so what is older for the same interval is superseded there."""
         for interval in self._published.values():

@@ -75,11 +75,12 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ingested(msgspec.Struct, frozen=True, kw_only=True):
-    """What one draining of the bus brought: messages believed, refusals by name, rows that are on the disk now."""
+    """What one draining of the bus brought: messages believed, telemetry among them, refusals by name, rows that are on the disk now."""
 
     received: int
     refused: dict[str, int]
     stored: int
+    reports: tuple[Telemetry, ...] = ()
 
 
 class CoordinatorService:
@@ -128,6 +129,7 @@ class CoordinatorService:
         self._unsent: dict[str, list[EnvelopeControl]] = {}
         self._whole: set[str] = set()
         self._conditions: dict[str, str] = {}
+        self._reports: list[Telemetry] = []
         self._events = 0
         self.office = office
         if office is None and config.aggregation.enabled:
@@ -159,6 +161,15 @@ class CoordinatorService:
             self.office.start(self._bus, self._store)
         await self._bus.start()
 
+    @property
+    def conditions(self) -> frozenset[str]:
+        """Names of what the status has to say at present."""
+        return frozenset(self._conditions)
+
+    def covered_until_s(self, now_s: float) -> float:
+        """Until when every node has a control, without a gap from `now_s` on."""
+        return self._ledger.covered_until_s(now_s)
+
     async def wait(self, timeout_s: float) -> bool:
         """Wait until something has arrived; False after `timeout_s`."""
         return await self._bus.wait(timeout_s)
@@ -174,7 +185,7 @@ class CoordinatorService:
         now_s = self._clock.now_s()
         received, refused = self._listen(now_s)
         stored = self._flush(now_s)
-        return Ingested(received=received, refused=refused, stored=0 if stored is None else stored)
+        return Ingested(received=received, refused=refused, stored=0 if stored is None else stored, reports=tuple(self._reports))
 
     async def act(self) -> StepRecord:
         """Publish what is due at the clock's present time: what `step` does after it has listened."""
@@ -229,6 +240,7 @@ class CoordinatorService:
     def _listen(self, now_s: float) -> tuple[int, dict[str, int]]:
         """Take every message that passes the rules of trust; a refused one changes nothing but a count and an event."""
         self._events = 0
+        self._reports.clear()
         refused: Counter[str] = Counter()
         received = 0
         for message in self._bus.receive():
@@ -254,6 +266,7 @@ class CoordinatorService:
         match content:
             case Telemetry():
                 view.telemetry = content
+                self._reports.append(content)
                 self._store.add(tables.telemetry, recording.telemetry_row(content, now_s))
                 return
             case ControlResponse():

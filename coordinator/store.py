@@ -123,6 +123,7 @@ class Store:
         self._kept: list[tuple[str, Row]] = []
         self._state: dict[str, str] = {}
         self.lost: Counter[str] = Counter()
+        self.written = 0
         try:
             self._engine = sa.create_engine(url)
             if self._engine.dialect.name == "sqlite":
@@ -173,6 +174,7 @@ class Store:
         self._kept.clear()
         self._state.clear()
         self.lost.clear()
+        self.written += written
         return written
 
     def rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:

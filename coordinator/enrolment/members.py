@@ -217,6 +217,12 @@ def silenced(members: Members) -> list[str]:
     return [member.name for member in members.members if member.state is State.REVOKED]
 
 
+def expiries(members: Members) -> dict[str, float]:
+    """When the newest certificate of each member that is not revoked ends, in Unix seconds."""
+    newest = {member.name: member.newest() for member in members.members if member.state is not State.REVOKED}
+    return {name: credential.expires_s for name, credential in newest.items() if credential is not None}
+
+
 def expiry(members: Members, now_s: float, warn_s: float) -> dict[str, str]:
     """A warning in words for each name whose certificate has expired, or will within `warn_s`."""
     warnings: dict[str, str] = {}

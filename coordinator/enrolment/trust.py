@@ -34,6 +34,7 @@ class MemberTrust:
         self._problem = ""
         self._warned: dict[str, str] = {}
         self._believed: dict[str, int] = {}
+        self.expiries: dict[str, float] = {}
 
     def refresh(self, now_s: float, monotonic_s: float) -> None:
         """Do what is due; `now_s` is wall time, against which credentials end."""
@@ -60,6 +61,7 @@ class MemberTrust:
             if before is not None and before > 0 and len(keys) == 0:
                 log.warning("%s is believed no longer: revoked or expired", name)
             self._believed[name] = len(keys)
+        self.expiries = rules.expiries(members)
         warnings = rules.expiry(members, now_s, WARN_S)
         for name, words in warnings.items():
             if name not in self._warned:

@@ -5,7 +5,6 @@ What watches must not stop what controls: an address that cannot be had is repor
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,36 +18,30 @@ from protocols.files import FileRefused
 
 if TYPE_CHECKING:
     from edge.observation.observer import CommunityFacts, EdgeObserver
-    from protocols.observation.server import ObservationServer
-
-log = logging.getLogger(__name__)
+    from protocols.observation.server import OptionalServer
 
 
 class Watch:
     """Everything that is shown the control cycle. Without an observer it does nothing."""
 
-    def __init__(self, observer: EdgeObserver | None = None, server: ObservationServer | None = None) -> None:
+    def __init__(self, observer: EdgeObserver | None = None, server: OptionalServer | None = None) -> None:
         self._observer = observer
-        self._server = server
+        self.server = server
 
     @property
     def port(self) -> int | None:
         """Where figures and health are served, None where they are not."""
-        return None if self._server is None else self._server.port
+        return None if self.server is None else self.server.port
 
     async def start(self) -> None:
         """Begin to serve."""
-        if self._server is not None:
-            try:
-                await self._server.start()
-            except OSError as error:
-                log.error("figures and health are not served: %s", error)
-                self._server = None
+        if self.server is not None:
+            await self.server.start()
 
     async def stop(self) -> None:
         """Close."""
-        if self._server is not None:
-            await self._server.stop()
+        if self.server is not None:
+            await self.server.stop()
 
     def cycle(self, record: CycleRecord) -> None:
         """One cycle has ended."""
@@ -61,7 +54,7 @@ def open_watch(config: EdgeConfig, folder: Path, *, bus: Bus, clock: Clock, comm
     if not config.metrics.enabled:
         return Watch()
     from edge.observation.observer import EdgeObserver
-    from protocols.observation.server import ObservationServer
+    from protocols.observation.server import ObservationServer, OptionalServer
 
     tls = config.broker.tls
     files = {} if tls is None else {"node": folder / tls.cert_file, "authority": folder / tls.ca_file}
@@ -70,4 +63,4 @@ def open_watch(config: EdgeConfig, folder: Path, *, bus: Bus, clock: Clock, comm
         server = ObservationServer(config.metrics, folder, book=observer.book, refresh=observer.refresh, health=observer.health)
     except FileRefused as error:
         raise ConfigurationError(f"{error} - at $.metrics.token_file") from error
-    return Watch(observer, server)
+    return Watch(observer, OptionalServer(server))

@@ -133,6 +133,32 @@ class ObservationServer:
         return Reply(status=200, body=self._book.render(), content_type=METRICS_TYPE)
 
 
+class OptionalServer:
+    """A server that may be off, and whose address may be taken: what watches must not stop what works."""
+
+    def __init__(self, server: ObservationServer | None) -> None:
+        self._server = server
+
+    @property
+    def port(self) -> int | None:
+        """Where figures and health are served, None where they are not."""
+        return None if self._server is None else self._server.port
+
+    async def start(self) -> None:
+        """Begin to serve; an address that cannot be had is reported."""
+        if self._server is not None:
+            try:
+                await self._server.start()
+            except OSError as error:
+                log.error("figures and health are not served: %s", error)
+                self._server = None
+
+    async def stop(self) -> None:
+        """Close."""
+        if self._server is not None:
+            await self._server.stop()
+
+
 def read_token(path: Path) -> bytes:
     """The token in a file of mode 0600. Raises `FileRefused`; the message never shows it."""
     token = read_private(path).strip()
