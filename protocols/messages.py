@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from protocols.aggregation.messages import Acknowledgement, Aggregate, Drops
+from protocols.aggregation.messages import Acknowledgement, Aggregate, Drops, Sampling
 from protocols.election.values import ElectionMessage, Epoch, Hex32
 from protocols.units import (
     DurationS,
@@ -250,6 +250,7 @@ class EpochNotice(Message, frozen=True, kw_only=True, tag="epoch"):
     epoch: Epoch
     cards: Annotated[tuple[SeatCard, ...], Meta(max_length=4096)]
     members_min: Annotated[int, Meta(ge=2, le=4096)]
+    settlement: Sampling | None = None
 
 
 class KeyCard(Message, frozen=True, kw_only=True, tag="key_card"):

@@ -130,6 +130,10 @@ class Signer:
         signature = self._key.sign(_NAME_CONTEXT + purpose.encode("utf-8"))
         return hashlib.sha256(signature).hexdigest()[:16]
 
+    def sign(self, statement: bytes) -> bytes:
+        """A signature over a statement that names what it is, in words of its own: never over bytes that somebody else has chosen."""
+        return self._key.sign(statement)
+
     def seal(
         self, topic: str, message: AnyMessage, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
     ) -> BusMessage:

@@ -20,13 +20,17 @@
 | `round/<node>/aggregate` | the node, while it leads | no | `RoundNotice` with an aggregate, for the coordinator alone |
 | `round/<node>/report/<leader>`, `.../reveal/<leader>` | the node | no | sealed bytes (`protocols.aggregation.messages`) |
 | `round/<node>/receipt/<member>` | the node, while it leads | no | a signature over the receipt |
+| `round/<node>/audit/<leader>` | the node | no | sealed bytes: how was this round summed? |
+| `round/<node>/transcript/<member>` | the node, which led the round | no | sealed bytes: the transcript, in parts |
+| `round/coordinator/demand/<member>` | the coordinator | no | sealed bytes: open a sampled report (`protocols.aggregation.settlement`) |
+| `round/<node>/opening/coordinator` | the node | no | sealed bytes: the report, opened |
 | `coordinator/epoch`, `coordinator/key` | the coordinator | yes | `EpochNotice`, `KeyCard` |
 | `coordinator/round` | the coordinator | no | `RoundNotice` with an acknowledgement |
 | `coordinator/signal` | the coordinator | no | `CommunitySignal` |
 
 A node writes only below `node/<its own name>/`, `election/<its own name>/` and `round/<its own name>/`; it reads what the others call,
-what is addressed to it, and `control/<its own name>/`. The coordinator reads of a round its aggregate and nothing else. Measurements
-and commands are never retained: a receiver that comes late must not take an old one for a new one.
+what is addressed to it, and `control/<its own name>/`. The coordinator reads of a round its aggregate and the openings that it asked for,
+and nothing else. Measurements and commands are never retained: a receiver that comes late must not take an old one for a new one.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "
 CONTROL_KINDS: Final = ("envelope", "default")
 ELECTION_KINDS: Final = ("call", "certificate", "gone")
 ROUND_KINDS: Final = ("call", "aggregate")
-SEALED_KINDS: Final = ("report", "reveal", "receipt")
+SEALED_KINDS: Final = ("report", "reveal", "receipt", "audit", "transcript", "demand", "opening")
 COORDINATOR_KINDS: Final = ("status", "epoch", "key", "round", "signal")
 
 PAGE: Final = "page"

@@ -24,6 +24,7 @@ from msgspec import Struct
 from coordinator.aggregation.bargain import Bargain
 from coordinator.aggregation.keys import OperatorKey
 from coordinator.aggregation.settings import AggregationSection
+from coordinator.aggregation.settlement import SettlementDesk, Term
 from coordinator.aggregation.sums import VirtualUnit, implausible, updated
 from protocols.aggregation.calls import beacon
 from protocols.aggregation.differencing import admitted
@@ -68,6 +69,7 @@ class _Kept(Struct):
     epoch_s: float = 0.0
     fence: Certificate | None = None
     books: dict[str, str] = {}
+    settlement: dict[int, Term] = {}
 
 
 class AggregationDesk:
@@ -109,6 +111,8 @@ class AggregationDesk:
         self._books: dict[str, OperatorBook] = {}
         self._anew = True
         self.bargain = Bargain(section.negotiation, ratings_w if limits_w is None else limits_w)
+        layout = Layout(section.values, section.pad_bits, section.members_max)
+        self.settlement = SettlementDesk(section.settlement_share, layout, entropy)
 
     @property
     def term(self) -> int:
@@ -118,11 +122,13 @@ class AggregationDesk:
     def save(self) -> str:
         """What must be on the disk before `outgoing` is sent."""
         self._kept.books = {key_id: book.save().decode() for key_id, book in self._books.items()}
+        self._kept.settlement = self.settlement.epochs
         return msgspec.json.encode(self._kept).decode()
 
     def restore(self, text: str) -> None:
         """Take back what `save` gave."""
         self._kept = msgspec.json.decode(text, type=_Kept)
+        self.settlement.epochs = self._kept.settlement
         for key in self.keys:
             self._book(key)
             answered = self._kept.books.get(key.key_id)
@@ -156,6 +162,10 @@ class AggregationDesk:
         signal = self.bargain.due(now_s, self.unit, self.term)
         if signal is not None:
             self._signal(signal, now_s)
+        if self._kept.epoch is not None:
+            self.settlement.step(self._kept.epoch.number, now_s)
+        self.events += self.settlement.events
+        self.settlement.events.clear()
 
     def _admit(self, join: JoinCard, now_s: float) -> None:
         """Take a member's public keys, once they are usable and its own: a useless card would stop whoever pads with its owner."""
@@ -216,6 +226,7 @@ class AggregationDesk:
             seed=self._entropy(32).hex(),
         )
         kept.epoch_s = now_s
+        self.settlement.begin(kept.epoch, kept.cards)
         self._say_epoch(now_s)
 
     def _cards_changed(self) -> bool:
@@ -261,6 +272,7 @@ class AggregationDesk:
             self.events.append(("round-refused", f"round {answer.round_name}: {answer.reason}"))
         elif sums is not None:
             self.opened += 1
+            self.settlement.opened(epoch.number, notice, next(key.public for key in self.keys if key.key_id == aggregate.key_id))
             doubt = implausible(notice, sums, *self._ratings_w)
             if doubt is not None:
                 self.events.append(("sums-implausible", f"round {answer.round_name}: {doubt}"))
@@ -313,6 +325,7 @@ class AggregationDesk:
             epoch=kept.epoch,
             cards=kept.cards,
             members_min=self._section.members_min,
+            settlement=self.settlement.sampling(kept.epoch.number),
         )
         self.outgoing.append(Saying(kind="epoch", message=message, retain=True))
 

@@ -10,23 +10,29 @@ import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from coordinator.aggregation.desk import AggregationDesk
+from coordinator import store as tables
+from coordinator.aggregation.desk import SENDER, AggregationDesk
 from coordinator.aggregation.head import head_limits_w
 from coordinator.aggregation.keys import OperatorKey, generate_key, load_keys, read_passphrase, save_keys
+from coordinator.aggregation.settlement import Asking, Settled
 from coordinator.aggregation.standing import DECLARED_S, StandingBook
 from coordinator.aggregation.sums import node_demand_w
 from coordinator.config import CoordinatorConfig, NodeSection
 from coordinator.demand import LimitPair
 from coordinator.network.model import Network
 from coordinator.store import Store
-from protocols.bus import Bus
+from protocols.aggregation.messages import labelled, seal
+from protocols.aggregation.settlement import sign_demand
+from protocols.bus import Bus, BusMessage
 from protocols.keys import load_public_key
 from protocols.messages import AdherenceReport, AnyMessage, ControlResponse, SafetyState, Status
 from protocols.signing import Signer
-from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic
+from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic, sealed_route, sealed_topic
 
 MakeKey = Callable[[float], OperatorKey]
 
@@ -47,6 +53,7 @@ class CommunityOffice:
     ) -> None:
         section = config.aggregation
         self._config = config
+        self._sequence = sequence
         self._section = section
         self._key_file = None if keys is not None else Path(section.key_file)
         self._passphrase = b"" if keys is not None else read_passphrase(Path(section.passphrase_file))
@@ -83,6 +90,7 @@ class CommunityOffice:
         bus.subscribe(node_topic(community, "+", "join"))
         bus.subscribe(election_topic(community, "+", "certificate"))
         bus.subscribe(round_topic(community, "+", "aggregate"))
+        bus.subscribe(sealed_topic(community, "+", "opening", SENDER))
 
     def take(self, content: AnyMessage, now_s: float) -> None:
         """One authenticated message of a member."""
@@ -95,6 +103,15 @@ class CommunityOffice:
                 self.standing.declared(content, now_s)
             case _:
                 self.desk.take(content, now_s)
+
+    def take_sealed(self, message: BusMessage) -> bool:
+        """Whether this is a sealed opening; what is wrong with it is recorded by name."""
+        match sealed_route(message.topic):
+            case (community, member, "opening", recipient) if community == self._config.identity.community and recipient == SENDER:
+                self.desk.settlement.answer(member, message.payload)
+                return True
+            case _:
+                return False
 
     def decide(self, bus: Bus, store: Store, now_s: float) -> list[tuple[str, str]]:
         """Do what is due, and hand what must survive to the store; returns what has to be recorded."""
@@ -123,6 +140,9 @@ class CommunityOffice:
         if record is not None and record != self._negotiated:
             self._negotiated = record
             store.remember("negotiation", record)
+        for settled in self.desk.settlement.settled:
+            store.add(tables.messages, opening_row(settled, next_sequence=self._sequence(), received_s=now_s))
+        self.desk.settlement.settled.clear()
         events, self.desk.events = self.desk.events, []
         return events
 
@@ -132,6 +152,9 @@ class CommunityOffice:
         for saying in self.desk.outgoing:
             bus.publish(signer.seal(coordinator_topic(community, saying.kind), saying.message, retain=saying.retain))
         self.desk.outgoing.clear()
+        for asking in self.desk.settlement.asking:
+            bus.publish(demand_message(community, asking, signer))
+        self.desk.settlement.asking.clear()
 
     def wanted(self, node: NodeSection, now_s: float, start_s: float, end_s: float) -> LimitPair:
         """What the community's sums imply for one node in [start_s, end_s)."""
@@ -142,6 +165,25 @@ class CommunityOffice:
             for reach, (rating_w, total_w) in zip((unit.import_reach, unit.export_reach), ratings, strict=True)
         )
         return LimitPair(import_w=import_w, export_w=export_w)
+
+
+def demand_message(community: str, asking: Asking, signer: Signer) -> BusMessage:
+    """A demand as it is sent: signed, and sealed to the member whose report was sampled."""
+    demand = sign_demand(signer, asking.round_name, asking.member, asking.secret, asking.reply_key)
+    payload = labelled(asking.round_name, seal(demand, asking.envelope_key))
+    return BusMessage(topic=sealed_topic(community, SENDER, "demand", asking.member), payload=payload)
+
+
+def opening_row(settled: Settled, *, next_sequence: int, received_s: float) -> dict[str, Any]:
+    """Row of `store.messages`: what a household stands by, to be compared with its meter."""
+    return {
+        "kind": "opening",
+        "node": settled.member,
+        "sequence": next_sequence,
+        "time_s": settled.round.start_s,
+        "received_s": received_s,
+        "body_json": msgspec.json.encode(settled).decode(),
+    }
 
 
 def _public_key(node: NodeSection) -> Ed25519PublicKey:

@@ -38,6 +38,7 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     at least `members_min`; it begins anew after `epoch_s` with fresh reputations, and whenever a batch of members waits.
     Sums are used for `sums_hold_s` after the beginning of their first interval, then demand is the rating again.
     A member's part of a sum is not known, so its demand is taken as `concentration` times its share by rating.
+    When an epoch is over, the share `settlement_share` of its reports is opened (`protocols.aggregation.settlement`); 0 opens none.
     """
 
     enabled: bool = False
@@ -54,6 +55,7 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     epoch_s: Annotated[float, Meta(ge=600.0, le=366 * 86400.0)] = 86400.0
     reputation_min: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.4
     concentration: Annotated[float, Meta(ge=1.0, le=1000.0)] = 4.0
+    settlement_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.01
     sums_hold_s: Annotated[float, Meta(ge=60.0, le=86400.0)] = 7200.0
     negotiation: NegotiationSection = NegotiationSection()
 

@@ -56,7 +56,7 @@ class Encryption:
                 durable=self._durable,
             )
         group = group_of(notice, key, layout, members_min=self._settings.members_min)
-        return Standing(notice.epoch, group, encryptor, card.expires_s)
+        return Standing(notice.epoch, group, encryptor, card.expires_s, notice.settlement)
 
     def randomisers(self, standing: Standing) -> Sequence[Randomiser]:
         """For one report: from the pool where it is for this key, else computed now."""

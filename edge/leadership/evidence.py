@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge.errors import StoreError
-from protocols.aggregation.evidence import Exhibit, SignedReceipt
+from protocols.aggregation.evidence import Exhibit, Notice, SignedReceipt
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class EvidenceLog:
                     raise StoreError(f"{path}: the evidence of one day has {DAY_BYTES} bytes; no more is kept")
                 file.write(framed)
                 file.flush()
-                if self._durable and isinstance(exhibit, SignedReceipt):
+                if self._durable and not isinstance(exhibit, Notice):
                     os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
@@ -60,6 +60,13 @@ class EvidenceLog:
         """Everything that is kept, the oldest first."""
         for path in sorted(self._folder.glob("*.evidence")):
             yield from (exhibit for exhibit, _ in _read(path.read_bytes()))
+
+    def receipt(self, round_name: str) -> SignedReceipt | None:
+        """The receipt for this member's report in a round."""
+        for exhibit in self.exhibits():
+            if isinstance(exhibit, SignedReceipt) and exhibit.receipt.round_name == round_name and exhibit.receipt.step == 0:
+                return exhibit
+        return None
 
     def _path(self, now_s: float) -> Path:
         return self._folder / f"{int(now_s // DAY_S):06d}.evidence"

@@ -24,7 +24,16 @@ from protocols.aggregation.calls import NOTHING_ANSWERED, announcement, seat_mas
 from protocols.aggregation.differencing import admitted, decoys
 from protocols.aggregation.group import RoundRefused
 from protocols.aggregation.leader import LeaderRound, Phase
-from protocols.aggregation.messages import Acknowledgement, Drops, Receipt, SealRefused, aggregate_digest, sign_receipt
+from protocols.aggregation.messages import (
+    Acknowledgement,
+    Aggregate,
+    Drops,
+    Receipt,
+    SealRefused,
+    Transcript,
+    aggregate_digest,
+    sign_receipt,
+)
 from protocols.aggregation.paillier import CiphertextRefused, exponent_from_seed
 from protocols.messages import AggregateNotice, RoundCall, RoundContent
 
@@ -53,11 +62,13 @@ class _Running(Struct):
     deadline_s: float
     repeat_s: float
     notice: AggregateNotice | None = None
+    exponents: list[int] = []
     digest: str = ""
 
 
 class LeaderShell:
-    """See the module. `say(kind, body)` publishes under this member's name, `send` queues receipts; `entropy(count)` gives random bytes."""
+    """See the module. `say(kind, body)` publishes under this member's name, `send` queues receipts; `entropy(count)` gives random bytes;
+    `opened` keeps what an audit of an opened round may ask for."""
 
     def __init__(
         self,
@@ -69,6 +80,7 @@ class LeaderShell:
         say: Say,
         send: SendSealed,
         entropy: Callable[[int], bytes],
+        opened: Callable[[Standing, Aggregate, Transcript], None],
     ) -> None:
         self.name = name
         self.outcomes: deque[str] = deque(maxlen=50)
@@ -81,6 +93,7 @@ class LeaderShell:
         self._say = say
         self._send = send
         self._entropy = entropy
+        self._opened = opened
         self._rng = random.Random(entropy(32))
         self._wishes: deque[Wish] = deque()
         self._running: _Running | None = None
@@ -157,6 +170,7 @@ class LeaderShell:
             return
         if answer.accepted:
             self.accepted += 1
+            self._opened(running.standing, running.notice.aggregate, running.round.transcript(running.exponents))
         else:
             self.failed += 1
         self.outcomes.append(f"round {answer.round_name} {'was opened' if answer.accepted else f'was refused: {answer.reason}'}")
@@ -240,8 +254,8 @@ class LeaderShell:
 
     def _hand_in(self, running: _Running, now_s: float) -> None:
         key = running.standing.group.key
-        exponents = [exponent_from_seed(key, self._entropy(32)) for _ in range(running.standing.group.ciphertexts)]
-        aggregate = running.round.aggregate(exponents)
+        running.exponents = [exponent_from_seed(key, self._entropy(32)) for _ in range(running.standing.group.ciphertexts)]
+        aggregate = running.round.aggregate(running.exponents)
         call = running.call
         running.notice = AggregateNotice(
             aggregate=aggregate,

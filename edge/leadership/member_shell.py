@@ -15,12 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from edge.errors import StoreError
-from edge.leadership.records import MemberRecords, Remembered
+from edge.leadership.records import Kept, MemberRecords, Remembered
 from edge.leadership.witness import Witness
+from protocols.aggregation.audit import Heard
 from protocols.aggregation.calls import announcement
 from protocols.aggregation.group import Group, RoundRefused
 from protocols.aggregation.member import Member, Randomiser, check_time, round_order
-from protocols.aggregation.messages import Acknowledgement, Announce, Drops, Receipt, SealRefused, verify_receipt
+from protocols.aggregation.messages import Acknowledgement, Announce, Drops, Receipt, Sampling, SealRefused, verify_receipt
 from protocols.aggregation.packing import ValuesRefused
 from protocols.aggregation.pads import PadKeys
 from protocols.aggregation.paillier import Encryptor
@@ -37,12 +38,13 @@ Randomisers = Callable[["Standing"], Sequence[Randomiser]]
 
 
 class Standing(Struct, frozen=True, eq=False):
-    """Epoch, group and key under which rounds are held."""
+    """Epoch, group and key under which rounds are held, and what will be opened of them."""
 
     epoch: Epoch
     group: Group
     encryptor: Encryptor
     expires_s: float
+    sampling: Sampling | None = None
 
     @property
     def name(self) -> tuple[int, str]:
@@ -155,6 +157,17 @@ class MemberShell:
         while len(self.receipts) > 8:
             self.receipts.popitem(last=False)
 
+    def heard(self, answer: Acknowledgement) -> tuple[Standing, Heard] | None:
+        """What this member knows of an answered round; None for one whose call it has not heard."""
+        announce = self._called.get(answer.round_name)
+        if announce is None:
+            return None
+        standing = next((known for known, _ in self._standings.values() if known.group.key.key_id == announce.key_id), None)
+        receipt = next((receipt for receipt in self.receipts.get(answer.round_name, ()) if receipt.step == 0), None)
+        left_out = self._left_out.get(answer.round_name, frozenset())
+        heard = Heard(announce=announce, left_out=left_out, acknowledged=answer.digest, receipt=receipt)
+        return None if standing is None else (standing, heard)
+
     def acknowledged(self, answer: Acknowledgement) -> None:
         """The operator has answered a round: if it was opened, its group counts for the guard against differencing."""
         announce = self._called.get(answer.round_name)
@@ -206,7 +219,7 @@ class MemberShell:
         if not repeated:
             self._remembered.newest = round_order(announce.round_name)
             self._records.save(self._remembered)
-            self._records.keep(opening, now_s)
+            self._records.keep(Kept(opening=opening, sampling=standing.sampling), now_s)
             self.answered += 1
         self._current = member
         self._send("report", leader, sealed)

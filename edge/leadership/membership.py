@@ -20,6 +20,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Struct
 
+from edge.leadership.accountability import KINDS, Accountability
 from edge.leadership.ballots import BallotStore
 from edge.leadership.election_shell import ElectionShell
 from edge.leadership.encryption import Encryption
@@ -143,6 +144,18 @@ class Membership:
             witness=self.witness,
             now_s=clock.now_s(),
         )
+        self.accountability = Accountability(
+            self.node,
+            identity.key,
+            self._secrets.envelope_key,
+            identity.coordinator_keys,
+            aggregation,
+            member=self.member,
+            records=records,
+            witness=self.witness,
+            send=self._send_sealed,
+            entropy=entropy,
+        )
         self.leader = LeaderShell(
             self.node,
             identity.key,
@@ -151,6 +164,7 @@ class Membership:
             say=self._say_round,
             send=self._send_sealed,
             entropy=entropy,
+            opened=self.accountability.archive.keep,
         )
         self._expiry_s = max(1, math.ceil(2.0 * leadership.lease_s))
         self._sessions = 0
@@ -181,9 +195,8 @@ class Membership:
             election_topic(community, "+", "gone"),
             election_letter_topic(community, "+", self.node),
             round_topic(community, "+", "call"),
-            sealed_topic(community, "+", "report", self.node),
-            sealed_topic(community, "+", "reveal", self.node),
-            sealed_topic(community, "+", "receipt", self.node),
+            *(sealed_topic(community, "+", kind, self.node) for kind in ("report", "reveal", "receipt", "audit", "transcript")),
+            sealed_topic(community, COORDINATOR, "demand", self.node),
         ):
             self._bus.subscribe(topic_filter)
         await self._bus.start()
@@ -221,6 +234,7 @@ class Membership:
             self._negotiate(now_s)
         elif self.leader.busy:
             self.leader.drop()
+        self.accountability.auditor.tick(now_s)
         self._encryption.fill()
 
     def _negotiate(self, now_s: float) -> None:
@@ -278,6 +292,8 @@ class Membership:
             self.refused["Malformed"] += 1
         elif kind == "receipt":
             self.member.receipt(writer, payload, wall_s)
+        elif kind in KINDS:
+            self.accountability.take(kind, writer, payload, wall_s)
         elif self.leads:
             self.leader.receive(kind, writer, payload)
 
@@ -290,6 +306,7 @@ class Membership:
                 self.election.gone(sender, now_s)
             case RoundNotice(body=Acknowledgement() as answer) if sender == COORDINATOR:
                 self.member.acknowledged(answer)
+                self.accountability.auditor.acknowledged(answer, now_s)
                 self.leader.acknowledged(answer)
             case RoundNotice(body=RoundCall() as call) if self._obeyed(sender, call.round_name):
                 self.member.call(sender, call, wall_s)

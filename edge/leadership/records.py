@@ -14,6 +14,7 @@ from msgspec import Struct
 from edge.errors import StoreError
 from edge.leadership.files import read_whole, write_whole
 from protocols.aggregation.member import Opening
+from protocols.aggregation.messages import Sampling
 
 GROUPS_KEPT = 16
 
@@ -24,6 +25,16 @@ class Remembered(Struct, kw_only=True):
     newest: tuple[int, int] = (0, 0)
     groups: list[tuple[str, ...]] = []
     forgot_s: float | None = None
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """What opens one report, and what the epoch said of its settlement when it was made."""
+
+    opening: Opening
+    sampling: Sampling | None
+
+    def __repr__(self) -> str:
+        return f"Kept({self.opening!r})"
 
 
 class MemberRecords:
@@ -58,22 +69,22 @@ class MemberRecords:
         remembered.groups = remembered.groups[-GROUPS_KEPT:]
         write_whole(self._file, msgspec.json.encode(remembered), durable=self._durable)
 
-    def keep(self, opening: Opening, now_s: float) -> None:
+    def keep(self, kept: Kept, now_s: float) -> None:
         """Keep what opens a report, and drop what is older than the settlement may ask for."""
         if self._keep_s <= 0.0:
             return
-        name = opening.announce.round_name.replace(":", "-")
-        write_whole(self._openings / f"{name}-{now_s:.0f}.opening", msgspec.msgpack.encode(opening), durable=False)
+        name = kept.opening.announce.round_name.replace(":", "-")
+        write_whole(self._openings / f"{name}-{now_s:.0f}.opening", msgspec.msgpack.encode(kept), durable=False)
         if now_s - self._pruned_s > 3600.0:
             self._pruned_s = now_s
             for path in self._openings.glob("*.opening"):
                 if float(path.stem.rpartition("-")[2]) < now_s - self._keep_s:
                     path.unlink(missing_ok=True)
 
-    def opening(self, round_name: str) -> Opening | None:
-        """What opens this member's report in a round, None where it made none or the time is over."""
+    def kept(self, round_name: str) -> Kept | None:
+        """What opens this member's report in a round, None where it made none or the time is over. Raises `StoreError`."""
         for path in sorted(self._openings.glob(f"{round_name.replace(':', '-')}-*.opening")):
             body = read_whole(path)
             if body is not None:
-                return msgspec.msgpack.decode(body, type=Opening)
+                return msgspec.msgpack.decode(body, type=Kept)
         return None

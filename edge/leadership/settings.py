@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from protocols.aggregation.group import MEMBERS_MIN
 from protocols.election.values import Timing
+from protocols.units import Fraction
 
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
 WaitS = Annotated[float, Meta(ge=0.2, le=3600.0)]
@@ -52,7 +53,8 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     summed every `period_s`, flexibility, which covers hours ahead, with every `flexibility_every`-th of them. A leader reports for
     `collect_s`, waits `recover_s` for each step of a recovery, and says its aggregate again every `resend_s` until the operator has
     answered. Openings are kept for `keep_openings_s`, for the settlement of sampled rounds. This household takes part in no sum over fewer
-    than `members_min`, whatever the operator says.
+    than `members_min`, whatever the operator says, and opens at most the share `settlement_share_max` of its reports to the settlement. It
+    computes the share `audit_share` of the sums again, drawn by chance.
     """
 
     enabled: bool = False
@@ -65,6 +67,8 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     keep_openings_s: Annotated[float, Meta(ge=0.0, le=366 * 86400.0)] = 7 * 86400.0
     min_key_bits: Annotated[int, Meta(ge=1024, le=16384)] = 3072
     members_min: Annotated[int, Meta(ge=3, le=4096)] = MEMBERS_MIN
+    audit_share: Fraction = 0.01
+    settlement_share_max: Fraction = 0.02
 
 
 def check_sections(leadership: LeadershipSection, aggregation: AggregationSection) -> str | None:

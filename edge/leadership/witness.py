@@ -12,10 +12,9 @@ from collections import OrderedDict
 from edge.errors import StoreError
 from edge.leadership.evidence import EvidenceLog
 from protocols.aggregation.audit import Statement, contradiction
-from protocols.aggregation.evidence import Exhibit, SignedReceipt, notice_of, statement_of
-from protocols.aggregation.messages import Receipt
+from protocols.aggregation.evidence import Exhibit, SignedAnswer, SignedReceipt, notice_of, statement_of
+from protocols.aggregation.messages import AuditAnswer, Receipt
 from protocols.bus import BusMessage
-from protocols.election.values import Epoch
 from protocols.messages import EpochNotice, RoundNotice
 
 log = logging.getLogger(__name__)
@@ -30,15 +29,16 @@ class Witness:
 
     def __init__(self, evidence: EvidenceLog) -> None:
         self.lies: list[tuple[str, str]] = []
-        self._evidence = evidence
+        self.evidence = evidence
         self._said: OrderedDict[tuple[str, str], list[Statement]] = OrderedDict()
-        self._epoch: Epoch | None = None
+        self._epoch: tuple[object, ...] = ()
         self._unwritten = ""
 
     def heard(self, message: BusMessage, content: RoundNotice | EpochNotice, now_s: float) -> None:
         """A verified message about rounds."""
         if isinstance(content, EpochNotice):
-            new, self._epoch = content.epoch != self._epoch, content.epoch
+            said = (content.epoch, content.cards, content.members_min, content.settlement)
+            new, self._epoch = said != self._epoch, said
         else:
             new = self._compare(content.sender, statement_of(content))
         if new:
@@ -48,6 +48,10 @@ class Witness:
         """A receipt whose signature was verified."""
         if self._compare(leader, receipt):
             self._keep(SignedReceipt(leader=leader, receipt=receipt, signature=signature, heard_s=now_s))
+
+    def shown(self, answer: AuditAnswer, now_s: float) -> None:
+        """What a leader has signed in an audit that it did not pass."""
+        self._keep(SignedAnswer(answer=answer, heard_s=now_s))
 
     def _compare(self, author: str, statement: Statement) -> bool:
         """Whether it was not said before and is worth keeping."""
@@ -67,7 +71,7 @@ class Witness:
 
     def _keep(self, exhibit: Exhibit) -> None:
         try:
-            self._evidence.add(exhibit)
+            self.evidence.add(exhibit)
         except StoreError as error:
             if str(error) != self._unwritten:
                 log.error("evidence is lost: %s", error)

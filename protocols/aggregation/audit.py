@@ -12,16 +12,20 @@ A leader that keeps receipts back is seen by those it wrongs, yet not proved wro
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from protocols.aggregation.group import Group, RoundRefused
 from protocols.aggregation.leader import orphaned_pads
 from protocols.aggregation.messages import (
     Acknowledgement,
     Aggregate,
     Announce,
+    AuditAnswer,
     Drops,
     Receipt,
     SealRefused,
     Transcript,
+    aggregate_digest,
     merkle_root,
     verify_report,
     verify_reveal,
@@ -29,6 +33,16 @@ from protocols.aggregation.messages import (
 from protocols.aggregation.pads import PadGraph
 from protocols.aggregation.paillier import CiphertextRefused, Encryptor, check_ciphertexts, from_bytes, multiply, to_bytes
 from protocols.messages import RoundCall
+
+
+class Heard(Struct, frozen=True, kw_only=True):
+    """What an auditor knows of a round by itself: its call, the last drop list, the digest that the operator accepted, its own receipt."""
+
+    announce: Announce
+    left_out: frozenset[str]
+    acknowledged: str
+    receipt: Receipt | None
+
 
 Statement = Announce | RoundCall | Receipt | Drops | Aggregate | Acknowledgement
 
@@ -48,16 +62,42 @@ def audit(group: Group, encryptor: Encryptor, transcript: Transcript, aggregate:
         digests = [verify_report(report, group.card(report.member).signing_key) for report in transcript.reports]
         for reveal in transcript.reveals:
             verify_reveal(reveal, group.card(reveal.member).signing_key)
+        if any(len(report.ciphertexts) != group.ciphertexts for report in transcript.reports):
+            return f"a report has not {group.ciphertexts} ciphertexts"
         ciphertexts = _product(group, encryptor, transcript)
     except (SealRefused, RoundRefused, CiphertextRefused, KeyError, ValueError) as error:
         return f"the transcript is not whole: {error}"
-    if any(report.round_name != announce.round_name for report in transcript.reports):
-        return "a report belongs to another round"
+    rounds = {report.round_name for report in transcript.reports} | {reveal.round_name for reveal in transcript.reveals}
+    if rounds != {announce.round_name}:
+        return "a report or a reveal belongs to another round"
     if merkle_root(digests) != aggregate.root:
         return "the root does not commit to these reports"
     if ciphertexts != aggregate.ciphertexts:
         return "the aggregate is not the product of the reports and the revealed pads"
     return None
+
+
+def judge(group: Group, encryptor: Encryptor, heard: Heard, answer: AuditAnswer) -> str | None:
+    """What is wrong with a leader's answer, for a member that knows what was `heard` in that round; None where the sum is honest.
+
+    Beyond `audit`, the aggregate must be the one that the operator has answered, the announcement the one that was called, those who were
+    left out must be at least those that the drop lists named, and the member's own report must be in, unless it was left out. Raises
+    `SealRefused` for an answer that says nothing.
+    """
+    aggregate, transcript = answer.shown
+    if answer.leader != heard.announce.leader:
+        return f"the answer is by {answer.leader!r}: {heard.announce.leader!r} led the round"
+    if aggregate_digest(aggregate) != heard.acknowledged:
+        return "the operator has answered another aggregate"
+    if transcript.announce != heard.announce:
+        return "another announcement than the one that was called"
+    if not heard.left_out <= set(transcript.left_out):
+        return "somebody is summed whom a drop list left out"
+    if heard.receipt is not None:
+        own = [report for report in transcript.reports if report.member == heard.receipt.member]
+        if not own and heard.receipt.member not in heard.left_out:
+            return f"the report of {heard.receipt.member!r} was taken and is not summed"
+    return audit(group, encryptor, transcript, aggregate)
 
 
 def contradiction(first: Statement, second: Statement) -> str | None:
@@ -90,8 +130,9 @@ def _product(group: Group, encryptor: Encryptor, transcript: Transcript) -> tupl
         seeds.setdefault(reveal.member, {}).update(reveal.seeds)
     survivors = {report.member: report for report in transcript.reports}
     correction = orphaned_pads(group, graph, list(survivors), seeds)
+    exponents = [int.from_bytes(exponent, "big") for exponent in transcript.exponents]
     ciphertexts = []
-    for index, (plaintext, exponent) in enumerate(zip(correction, transcript.exponents, strict=True)):
+    for index, (plaintext, exponent) in enumerate(zip(correction, exponents, strict=True)):
         factors = [from_bytes(key, report.ciphertexts[index]) for report in survivors.values()]
         if check_ciphertexts(key, factors):
             raise CiphertextRefused("a report holds a ciphertext that is not a unit modulo n^2")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
 from protocols.aggregation.audit import Statement, contradiction
-from protocols.aggregation.messages import Acknowledgement, Aggregate, Drops, Receipt, SealRefused, verify_receipt
+from protocols.aggregation.messages import Acknowledgement, Aggregate, AuditAnswer, Drops, Receipt, SealRefused, verify_receipt
 from protocols.bus import BusMessage
 from protocols.election.rules import public_key_of
 from protocols.errors import Refusal
@@ -48,7 +48,14 @@ class SignedReceipt(Struct, frozen=True, kw_only=True, tag="receipt"):
     heard_s: float
 
 
-Exhibit = Notice | SignedReceipt
+class SignedAnswer(Struct, frozen=True, kw_only=True, tag="answer"):
+    """A leader's answer in an audit that found something: whoever has the epoch and the key computes the finding again (`audit.judge`)."""
+
+    answer: AuditAnswer
+    heard_s: float
+
+
+Exhibit = Notice | SignedReceipt | SignedAnswer
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -80,7 +87,7 @@ def proofs(exhibits: Iterable[Exhibit], community: str, coordinator_keys: Sequen
         verifier.trust(name, known)
     said: dict[tuple[str, str], list[tuple[Statement, Exhibit]]] = {}
     for exhibit in held:
-        judged = _receipt(exhibit, keys) if isinstance(exhibit, SignedReceipt) else _statement(exhibit, verifier)
+        judged = _judged(exhibit, keys, verifier)
         if judged is not None:
             author, statement = judged
             said.setdefault((author, statement.round_name), []).append((statement, exhibit))
@@ -106,6 +113,17 @@ def _member_keys(exhibits: Sequence[Exhibit], verifier: Verifier) -> dict[str, l
                     if key not in known:
                         known.append(key)
     return keys
+
+
+def _judged(exhibit: Exhibit, keys: Mapping[str, list[Ed25519PublicKey]], verifier: Verifier) -> tuple[str, Statement] | None:
+    """Who said what, if it is signed; an answer is no statement that another one could contradict."""
+    match exhibit:
+        case SignedReceipt():
+            return _receipt(exhibit, keys)
+        case Notice():
+            return _statement(exhibit, verifier)
+        case SignedAnswer():
+            return None
 
 
 def _receipt(exhibit: SignedReceipt, keys: Mapping[str, list[Ed25519PublicKey]]) -> tuple[str, Statement] | None:

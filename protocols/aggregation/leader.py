@@ -179,7 +179,7 @@ class LeaderRound:
             reports=tuple(self._signed[member] for member in self.survivors),
             left_out=tuple(member for member in self.announce.roster if member not in survivors),
             reveals=tuple(reveal for reveal in self._reveals if reveal.member in survivors),
-            exponents=tuple(exponents),
+            exponents=tuple(exponent.to_bytes(self._group.key.plaintext_bytes, "big") for exponent in exponents),
         )
 
     def _next_step(self) -> Drops | None:

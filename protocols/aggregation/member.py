@@ -28,7 +28,7 @@ from protocols.aggregation.group import Group, RoundRefused
 from protocols.aggregation.messages import Announce, Drops, Receipt, announce_digest, report_digest, seal, sign_report, sign_reveal
 from protocols.aggregation.packing import Slots, Values
 from protocols.aggregation.pads import PadGraph, PadKeys, add_pads
-from protocols.aggregation.paillier import Encryptor, exponent_from_seed, to_bytes
+from protocols.aggregation.paillier import Encryptor, to_bytes
 
 DECOYS_MAX: Final = 16
 ROUND_MAX_S: Final = 1800.0
@@ -207,16 +207,6 @@ def round_order(round_name: str) -> tuple[int, int]:
     """(term, number): rounds are ordered by the leader's term, then by number."""
     term, number = round_name.split(":")
     return int(term), int(number)
-
-
-def recompute(group: Group, encryptor: Encryptor, opening: Opening) -> bytes:
-    """The digest of the report that an opening describes, computed again from values and seeds (settlement opening)."""
-    plaintexts, _ = _plaintexts(group, opening.announce, opening.member, list(opening.values), opening.pad_seeds)
-    ciphertexts = tuple(
-        to_bytes(group.key, encryptor.encrypt(plaintext, exponent_from_seed(group.key, seed)))
-        for plaintext, seed in zip(plaintexts, opening.exponent_seeds, strict=True)
-    )
-    return report_digest(opening.announce.round_name, opening.member, ciphertexts)
 
 
 def _plaintexts(

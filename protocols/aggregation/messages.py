@@ -8,7 +8,7 @@ ciphertext for everybody else and every byte counts on the wire.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from msgspec import Meta, Struct
 
 from protocols.errors import ProtocolError
-from protocols.units import Identifier, TimeS
+from protocols.units import Fraction, Identifier, TimeS
 
 SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 SEALED_OVERHEAD_BYTES: Final = 48
 MAX_SEALED_BYTES: Final = 64 * 1024
+MAX_TRANSCRIPT_BYTES: Final = 2 * 1024 * 1024
 
 RoundName = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11}):(0|[1-9][0-9]{0,11})$")]
 """`<leader's term>:<number>`. A round that failed is never tried again under its own name."""
@@ -120,17 +121,49 @@ class Reveal(Struct, frozen=True, array_like=True):
 class Transcript(Struct, frozen=True, kw_only=True):
     """What a leader hands to an auditor about one sampled round. Its reports are padded, so it discloses no value to anybody.
 
-    `exponents` re-randomised the aggregate; they say nothing about a member. Reports of those left out are not in it.
+    `exponents` (big-endian) re-randomised the aggregate; they say nothing about a member. Reports of those left out are not in it.
     """
 
     announce: Announce
     reports: tuple[Report, ...]
     left_out: tuple[str, ...]
     reveals: tuple[Reveal, ...]
-    exponents: tuple[int, ...]
+    exponents: tuple[bytes, ...]
 
     def __repr__(self) -> str:
         return f"Transcript({self.announce.round_name}, {len(self.reports)} reports)"
+
+
+class AuditRequest(Struct, frozen=True, array_like=True):
+    """A member that was on the roster asks the leader to show how an opened round was summed."""
+
+    round_name: RoundName
+    member: Identifier
+    signature: bytes
+
+
+class AuditAnswer(Struct, frozen=True, array_like=True):
+    """The leader shows it; by its signature it stands by every byte of `body`, which is aggregate and transcript."""
+
+    round_name: RoundName
+    leader: Identifier
+    body: bytes
+    signature: bytes
+
+    @property
+    def shown(self) -> tuple[Aggregate, Transcript]:
+        """What the body says; raises `SealRefused` where it says nothing."""
+        try:
+            return msgspec.msgpack.decode(self.body, type=tuple[Aggregate, Transcript])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SealRefused(f"answer of {self.leader!r}: {error}") from error
+
+
+class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an epoch says of its settlement: the commitment to the secret, and the share of all reports that will be opened."""
+
+    commitment: Hex32
+    share: Fraction
 
 
 def announce_digest(announce: Announce) -> bytes:
@@ -150,7 +183,8 @@ def reveal_digest(round_name: str, member: str, seeds: tuple[tuple[str, bytes], 
     """What a reveal's signature covers."""
     hasher = hashlib.sha256(f"commonwatt/1 reveal\0{round_name}\0{member}\0".encode())
     for peer, seed in seeds:
-        hasher.update(peer.encode() + b"\0" + seed)
+        for part in (peer.encode(), seed):
+            hasher.update(len(part).to_bytes(4, "big") + part)
     return hasher.digest()
 
 
@@ -207,35 +241,80 @@ def verify_receipt(receipt: Receipt, signature: bytes, key: Ed25519PublicKey) ->
     _verify(key, signature, _receipt_bytes(receipt), f"receipt for {receipt.member!r}")
 
 
-def seal(content: Report | Reveal, leader_key: bytes) -> bytes:
-    """Encrypt to the leader's envelope key, bound to the kind of content and its round."""
+def sign_request(key: Ed25519PrivateKey, round_name: str, member: str) -> AuditRequest:
+    """The request with its member's signature."""
+    return AuditRequest(round_name, member, key.sign(_request_bytes(round_name, member)))
+
+
+def verify_request(request: AuditRequest, key: Ed25519PublicKey) -> None:
+    """Check a request's signature; raises `SealRefused`."""
+    _verify(key, request.signature, _request_bytes(request.round_name, request.member), f"request of {request.member!r}")
+
+
+def sign_answer(key: Ed25519PrivateKey, leader: str, aggregate: Aggregate, transcript: Transcript) -> AuditAnswer:
+    """The answer with its leader's signature."""
+    body = msgspec.msgpack.encode((aggregate, transcript))
+    return AuditAnswer(aggregate.round_name, leader, body, key.sign(_answer_bytes(leader, body)))
+
+
+def verify_answer(answer: AuditAnswer, key: Ed25519PublicKey) -> None:
+    """Check an answer's signature; raises `SealRefused`."""
+    _verify(key, answer.signature, _answer_bytes(answer.leader, answer.body), f"answer of {answer.leader!r}")
+
+
+def labelled(round_name: str, sealed: bytes) -> bytes:
+    """Sealed bytes behind the name of their round, where their reader could not know it: they are bound to it."""
+    name = round_name.encode()
+    return bytes((len(name),)) + name + sealed
+
+
+def label(payload: bytes) -> tuple[str, bytes]:
+    """Inverse of `labelled`; raises `SealRefused` for bytes without a name."""
+    end = 1 + (payload[0] if payload else 0)
+    try:
+        return payload[1:end].decode("ascii"), payload[end:]
+    except UnicodeDecodeError as error:
+        raise SealRefused("sealed bytes without the name of their round") from error
+
+
+class Sealable(Protocol):
+    """What is sealed names its round first."""
+
+    @property
+    def round_name(self) -> str:
+        """The round that it belongs to."""
+        ...
+
+
+Content = TypeVar("Content", bound=Sealable)
+
+
+def seal(content: Sealable, recipient_key: bytes) -> bytes:
+    """Encrypt to the recipient's envelope key, bound to the kind of content and its round."""
     plaintext = msgspec.msgpack.encode(content)
-    return SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(leader_key), info=_info(type(content), content.round_name))
+    return SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(recipient_key), info=_info(type(content), content.round_name))
 
 
 def unseal_report(sealed: bytes, round_name: str, leader_key: X25519PrivateKey) -> Report:
     """Open a report of this round; raises `SealRefused` for anything else."""
-    report = _open(sealed, Report, round_name, leader_key)
-    assert isinstance(report, Report)
-    return report
+    return unseal(sealed, Report, round_name, leader_key)
 
 
 def unseal_reveal(sealed: bytes, round_name: str, leader_key: X25519PrivateKey) -> Reveal:
     """Open a reveal of this round; raises `SealRefused` for anything else."""
-    reveal = _open(sealed, Reveal, round_name, leader_key)
-    assert isinstance(reveal, Reveal)
-    return reveal
+    return unseal(sealed, Reveal, round_name, leader_key)
 
 
-def _open(sealed: bytes, kind: type[Report] | type[Reveal], round_name: str, key: X25519PrivateKey) -> Report | Reveal:
-    if len(sealed) > MAX_SEALED_BYTES:
-        raise SealRefused(f"sealed message of {len(sealed)} bytes: at most {MAX_SEALED_BYTES} are read")
+def unseal(sealed: bytes, kind: type[Content], round_name: str, key: X25519PrivateKey, *, limit: int = MAX_SEALED_BYTES) -> Content:
+    """Open what was sealed to this key as this kind for this round; raises `SealRefused` for anything else."""
+    if len(sealed) > limit:
+        raise SealRefused(f"sealed message of {len(sealed)} bytes: at most {limit} are read")
     try:
         plaintext = SUITE.decrypt(sealed, key, info=_info(kind, round_name))
     except (InvalidTag, ValueError) as error:
         raise SealRefused(f"not a {kind.__name__.lower()} sealed to this leader for round {round_name}") from error
     try:
-        content = msgspec.msgpack.decode(plaintext, type=kind)
+        content: Content = msgspec.msgpack.decode(plaintext, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SealRefused(f"sealed {kind.__name__.lower()}: {error}") from error
     if content.round_name != round_name:
@@ -247,7 +326,15 @@ def _receipt_bytes(receipt: Receipt) -> bytes:
     return f"commonwatt/1 receipt\0{receipt.round_name}\0{receipt.member}\0{receipt.step}\0{receipt.digest}".encode()
 
 
-def _info(kind: type[Report] | type[Reveal], round_name: str) -> bytes:
+def _request_bytes(round_name: str, member: str) -> bytes:
+    return f"commonwatt/1 audit request\0{round_name}\0{member}".encode()
+
+
+def _answer_bytes(leader: str, body: bytes) -> bytes:
+    return f"commonwatt/1 audit answer\0{leader}\0{hashlib.sha256(body).hexdigest()}".encode()
+
+
+def _info(kind: type[Sealable], round_name: str) -> bytes:
     return f"commonwatt/1 {kind.__name__.lower()} {round_name}".encode()
 
 

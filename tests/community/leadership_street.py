@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.aggregation.desk import AggregationDesk
 from coordinator.aggregation.keys import OperatorKey, generate_key
+from coordinator.aggregation.office import demand_message
 from coordinator.aggregation.settings import AggregationSection as DeskSection
 from edge.leadership.membership import Identity, Membership, gone_message
 from edge.leadership.settings import AggregationSection, LeadershipSection
@@ -20,7 +21,7 @@ from protocols.errors import Refusal
 from protocols.memory_bus import MemoryBroker, MemoryBus
 from protocols.messages import CommunitySignal, RoundCall, RoundContent
 from protocols.signing import Sequencer, Signer, Verifier
-from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic
+from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic, sealed_route, sealed_topic
 
 COMMUNITY = "street"
 START_S = 1_700_000_100.0
@@ -139,6 +140,7 @@ class Street:
             node_topic(COMMUNITY, "+", "join"),
             election_topic(COMMUNITY, "+", "certificate"),
             round_topic(COMMUNITY, "+", "aggregate"),
+            sealed_topic(COMMUNITY, "+", "opening", "coordinator"),
         ):
             self._desk_bus.subscribe(topic)
         await self._desk_bus.start()
@@ -194,6 +196,10 @@ class Street:
     def desk_step(self) -> None:
         now_s = self.clock.now_s()
         for message in self._desk_bus.receive():
+            route = sealed_route(message.topic)
+            if route is not None:
+                self.desk.settlement.answer(route[1], message.payload)
+                continue
             try:
                 content = self._verifier.open(message, now_s)
             except Refusal:
@@ -204,6 +210,9 @@ class Street:
             topic = coordinator_topic(COMMUNITY, saying.kind)
             self._desk_bus.publish(self._signer.seal(topic, saying.message, retain=saying.retain))
         self.desk.outgoing.clear()
+        for asking in self.desk.settlement.asking:
+            self._desk_bus.publish(demand_message(COMMUNITY, asking, self._signer))
+        self.desk.settlement.asking.clear()
 
     def run(self, duration_s: float) -> None:
         for _ in range(round(duration_s / self.step_s)):

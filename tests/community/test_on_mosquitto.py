@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.aggregation.desk import AggregationDesk
+from coordinator.aggregation.office import demand_message
 from coordinator.aggregation.settings import AggregationSection as DeskSection
 from edge.leadership.election_shell import BootClock
 from edge.leadership.membership import Identity, Membership
@@ -20,7 +21,7 @@ from hil.broker import Broker, find_mosquitto
 from protocols.errors import Refusal
 from protocols.mqtt_bus import MqttBus, MqttSettings
 from protocols.signing import Sequencer, Signer, Verifier
-from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic
+from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic, sealed_route, sealed_topic
 from tests.community.leadership_street import COMMUNITY, House, Street, operator_key
 
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto on this machine")
@@ -54,6 +55,8 @@ class Town:
                     resend_s=1.0,
                     min_key_bits=1024,
                     members_min=3,
+                    audit_share=1.0,
+                    settlement_share_max=1.0,
                 ),
                 bus=bus,
                 clock=self.clock,
@@ -66,7 +69,7 @@ class Town:
             )
         numbers = Sequencer(self.clock.now_s())
         self.desk = AggregationDesk(
-            DeskSection(enabled=True, members_min=3),
+            DeskSection(enabled=True, members_min=3, settlement_share=0.5),
             {name: keys.keys[name].public_key() for name in self.names},
             [operator_key(1, 1024, 4e9)],
             make_key=lambda expires_s: operator_key(2, 1024, expires_s),
@@ -85,6 +88,7 @@ class Town:
             node_topic(COMMUNITY, "+", "join"),
             election_topic(COMMUNITY, "+", "certificate"),
             round_topic(COMMUNITY, "+", "aggregate"),
+            sealed_topic(COMMUNITY, "+", "opening", "coordinator"),
         ):
             self.bus.subscribe(topic)
         await self.bus.start()
@@ -97,6 +101,10 @@ class Town:
         while not self.stop.is_set():
             now_s = self.clock.now_s()
             for message in self.bus.receive():
+                route = sealed_route(message.topic)
+                if route is not None:
+                    self.desk.settlement.answer(route[1], message.payload)
+                    continue
                 try:
                     self.desk.take(self.verifier.open(message, now_s), now_s)
                 except Refusal:
@@ -106,6 +114,9 @@ class Town:
                 topic = coordinator_topic(COMMUNITY, saying.kind)
                 self.bus.publish(self.signer.seal(topic, saying.message, retain=saying.retain))
             self.desk.outgoing.clear()
+            for asking in self.desk.settlement.asking:
+                self.bus.publish(demand_message(COMMUNITY, asking, self.signer))
+            self.desk.settlement.asking.clear()
             await self.bus.wait(0.2)
 
     async def close(self) -> None:
@@ -164,3 +175,13 @@ async def test_a_leader_is_elected_sums_are_opened_and_another_takes_over_when_i
     await town.until(lambda: town.desk.opened > opened and town.desk.unit.plan.round_name.startswith(f"{town.members[second].term}:"))  # type: ignore[union-attr]
     await town.until(town.exact)
     town.tasks[first] = asyncio.create_task(town.members[first].run(town.stop))
+
+
+async def test_members_audit_their_leader_and_open_what_was_sampled_over_the_wire(town: Town) -> None:
+    await town.until(lambda: sum(member.accountability.auditor.passed for member in town.members.values()) >= MEMBERS - 1)
+    assert not any(member.accountability.auditor.findings for member in town.members.values())
+    town.desk._kept.epoch_s = -1e9
+    await town.until(lambda: len(town.desk.settlement.settled) >= 5)
+    for settled in town.desk.settlement.settled:
+        assert list(settled.values or ()) == town.houses[settled.member].said[settled.round.sampled.round_name]
+    assert not [words for kind, words in town.desk.events if kind.startswith("opening")]

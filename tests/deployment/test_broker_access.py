@@ -23,15 +23,18 @@ pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto: 
 BY_H07 = [
     *(f"node/h07/{kind}" for kind in ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join")),
     *(f"election/h07/{kind}" for kind in ("call", "certificate", "gone", "to/h08", "to/h07")),
-    *(f"round/h07/{kind}" for kind in ("call", "aggregate", "report/h08", "reveal/h08", "receipt/h08")),
+    *(f"round/h07/{kind}" for kind in ("call", "aggregate", "report/h08", "reveal/h08", "receipt/h08", "audit/h08", "transcript/h08")),
+    *(f"round/h07/{kind}" for kind in ("demand/h08", "opening/h08", "opening/coordinator")),
 ]
 BY_COORDINATOR = [
     *(f"control/{node}/{kind}" for node in ("h07", "h08") for kind in ("envelope", "default")),
     *(f"coordinator/{kind}" for kind in ("status", "epoch", "key", "round", "signal")),
+    *(f"round/coordinator/demand/{node}" for node in ("h07", "h08")),
 ]
 HEARD_BY_H08 = {
     *(f"election/h07/{kind}" for kind in ("call", "certificate", "gone", "to/h08")),
-    *(f"round/h07/{kind}" for kind in ("call", "report/h08", "reveal/h08", "receipt/h08")),
+    *(f"round/h07/{kind}/h08" for kind in ("report", "reveal", "receipt", "audit", "transcript", "demand", "opening")),
+    *("round/h07/call", "round/coordinator/demand/h08"),
     *(f"control/h08/{kind}" for kind in ("envelope", "default")),
     *(f"coordinator/{kind}" for kind in ("status", "epoch", "key", "round", "signal")),
 }
@@ -99,7 +102,7 @@ def test_the_coordinator_hears_nodes_and_aggregates_but_no_sealed_report(communi
         assert coordinator.say(f"{ROOT}/node/h07/status") == "Not authorized"
     heard = {topic.removeprefix(f"{ROOT}/") for topic, _ in coordinator.heard}
     assert {topic for topic in BY_H07 if topic.startswith("node/")} <= heard
-    assert {topic for topic in heard if topic.startswith("round/")} == {"round/h07/aggregate"}
+    assert {topic for topic in heard if topic.startswith("round/")} == {"round/h07/aggregate", "round/h07/opening/coordinator"}
 
 
 def test_whoever_watches_for_the_operator_hears_no_roster_and_no_drop_list(community: Community, h07: Path, h08: Path) -> None:

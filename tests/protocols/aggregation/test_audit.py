@@ -6,10 +6,22 @@ import msgspec
 import pytest
 
 from protocols.aggregation import paillier
-from protocols.aggregation.audit import audit, contradiction
+from protocols.aggregation.audit import Heard, audit, contradiction, judge
 from protocols.aggregation.group import RoundRefused
 from protocols.aggregation.leader import LeaderRound
-from protocols.aggregation.messages import Aggregate, Announce, Drops, Receipt, Transcript
+from protocols.aggregation.messages import (
+    Aggregate,
+    Announce,
+    Drops,
+    Receipt,
+    SealRefused,
+    Transcript,
+    aggregate_digest,
+    sign_answer,
+    sign_report,
+    sign_reveal,
+    verify_answer,
+)
 from tests.protocols.aggregation.community import Community, encryptor
 
 
@@ -60,6 +72,52 @@ def test_a_report_that_was_left_out_in_secret_is_missed() -> None:
     _, _, _, smaller = finished(("h007",))
     finding = audit(community.group, encryptor(), transcript, msgspec.structs.replace(smaller, beacon=transcript.announce.beacon))
     assert finding is not None
+
+
+def test_a_member_judges_an_answer_by_what_it_has_heard_itself() -> None:
+    community, _, transcript, aggregate = finished()
+    announce = transcript.announce
+    receipt = Receipt(round_name="1:1", member="h001", digest="00" * 32)
+    heard = Heard(announce=announce, left_out=frozenset({"h007"}), acknowledged=aggregate_digest(aggregate), receipt=receipt)
+    key = community.signing["h000"]
+    honest = sign_answer(key, "h000", aggregate, transcript)
+    verify_answer(honest, key.public_key())
+    assert judge(community.group, encryptor(), heard, honest) is None
+    other = msgspec.structs.replace(announce, beacon="11" * 32)
+    lies = {
+        "is by 'h001'": (heard, sign_answer(key, "h001", aggregate, transcript)),
+        "another aggregate": (msgspec.structs.replace(heard, acknowledged="00" * 32), honest),
+        "another announcement": (msgspec.structs.replace(heard, announce=other), honest),
+        "whom a drop list left out": (msgspec.structs.replace(heard, left_out=frozenset({"h002"})), honest),
+        "'h007' was taken and is not summed": (
+            msgspec.structs.replace(heard, left_out=frozenset(), receipt=msgspec.structs.replace(receipt, member="h007")), honest,
+        ),
+    }  # fmt: skip
+    for words, (known, answer) in lies.items():
+        finding = judge(community.group, encryptor(), known, answer)
+        assert finding is not None and words in finding
+    for changed in (msgspec.structs.replace(honest, body=honest.body[:-1]), msgspec.structs.replace(honest, leader="h001")):
+        with pytest.raises(SealRefused, match="does not verify"):
+            verify_answer(changed, key.public_key())
+    with pytest.raises(SealRefused):
+        judge(community.group, encryptor(), heard, msgspec.structs.replace(honest, body=b"nothing"))
+
+
+def test_a_transcript_of_the_wrong_shape_is_a_finding_and_no_crash() -> None:
+    community, _, transcript, aggregate = finished()
+    report, reveal = transcript.reports[0], transcript.reveals[0]
+    short = sign_report(community.signing[report.member], "1:1", report.member, ())
+    foreign = sign_reveal(community.signing[reveal.member], "1:2", reveal.member, reveal.seeds)
+    blunt = sign_reveal(community.signing[reveal.member], "1:1", reveal.member, (("h007", b"short"),))
+    shapes = {
+        "has not 1 ciphertexts": {"reports": (short, *transcript.reports[1:])},
+        "another round": {"reveals": (foreign, *transcript.reveals)},
+        "not whole": {"reveals": (*transcript.reveals, blunt)},
+        "whole: zip": {"exponents": ()},
+    }
+    for words, changes in shapes.items():
+        finding = audit(community.group, encryptor(), msgspec.structs.replace(transcript, **changes), aggregate)
+        assert finding is not None and words in finding
 
 
 def test_an_unfinished_round_has_no_transcript() -> None:
