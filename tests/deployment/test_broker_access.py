@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto: 
 
 # Who may publish what: the table of `protocols.topics`, written out for the nodes h07 and h08.
 BY_H07 = [
-    *(f"node/h07/{kind}" for kind in ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join")),
+    *(f"node/h07/{kind}" for kind in ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence")),
     *(f"election/h07/{kind}" for kind in ("call", "certificate", "gone", "to/h08", "to/h07")),
     *(f"round/h07/{kind}" for kind in ("call", "aggregate", "report/h08", "reveal/h08", "receipt/h08", "audit/h08", "transcript/h08")),
     *(f"round/h07/{kind}" for kind in ("demand/h08", "opening/h08", "opening/coordinator")),
