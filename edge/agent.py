@@ -379,7 +379,12 @@ class EdgeAgent:
 
     def _planned_limits(self, times_s: Sequence[float]) -> list[LimitSet]:
         """What is known to hold at the given times, ratings included."""
-        return [narrow_limits([self._ratings, targets]) for targets in self._scheduler.targets(times_s)]
+        found: list[LimitSet] = []
+        before: LimitSet | None = None
+        for targets in self._scheduler.targets(times_s):
+            found.append(found[-1] if targets is before else narrow_limits([self._ratings, targets]))
+            before = targets
+        return found
 
     def _save(self) -> None:
         self._state.control = self._scheduler.state

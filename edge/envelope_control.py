@@ -201,14 +201,18 @@ class ControlScheduler:
         return any(track.source_at(now_s) == "control" for track in self._tracks)
 
     def targets(self, times_s: Sequence[float]) -> list[LimitSet]:
-        """What is known to hold at each of the given ascending times, for the planner: targets without ramps."""
+        """What is known to hold at each of the given ascending times, for the planner: targets without ramps; one value while all stay."""
         if self._stale and len(times_s) > 0:
             self._rebuild(times_s[0])
-        columns = [track.targets(times_s) for track in self._tracks]
-        return [
-            LimitSet(export=export, import_=import_, generation=generation, load=load)
-            for export, import_, generation, load in zip(*columns, strict=True)
-        ]
+        found: list[LimitSet] = []
+        before: tuple[Limit | None, ...] = ()
+        for row in zip(*(track.targets(times_s) for track in self._tracks), strict=True):
+            if not found or any(now is not then for now, then in zip(row, before, strict=True)):
+                export, import_, generation, load = before = row
+                found.append(LimitSet(export=export, import_=import_, generation=generation, load=load))
+            else:
+                found.append(found[-1])
+        return found
 
     def _receive_control(
         self, control: EnvelopeControl, known: dict[str, PendingControl], now_s: float

@@ -108,12 +108,14 @@ class LimitTrack:
     def targets(self, times_s: Sequence[float]) -> list[Limit | None]:
         """The targets, without ramps, at ascending times."""
         found: list[Limit | None] = []
-        index = 0
+        segments = iter(self._segments)
+        segment = next(segments)
+        limit = _as_limit(segment, segment.target_w)
         for time_s in times_s:
-            while index + 1 < len(self._segments) and self._segments[index].end_s <= time_s:
-                index += 1
-            segment = self._segments[index]
-            found.append(_as_limit(segment, segment.target_w))
+            while segment.end_s <= time_s < math.inf:
+                segment = next(segments)
+                limit = _as_limit(segment, segment.target_w)
+            found.append(limit)
         return found
 
     def _rate(self, last: _Segment | None, stretch: _Segment, value_w: float, grad: int) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
-import gc
 import logging
 import multiprocessing
 import os
@@ -141,17 +140,9 @@ def run_variant(order: Order, variant: str, progress: Callable[[int, int], None]
         if coordinated and order.page_port is not None and isinstance(stage, SocketStage):
             served = ServedPage(order.page_port, folder / "page", order.mosquitto)
         run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=coordinated, folder=folder, served=served)
-        _collect_seldom()
         return run_on_loop(order.mode, run, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _collect_seldom() -> None:
-    """A run keeps millions of small objects alive and makes few cycles of them: searching them at every turn costs a tenth of the time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def run_on_loop(mode: Literal["sim", "lockstep"], run: FeederRun, progress: Callable[[int, int], None]) -> RunOutcome:

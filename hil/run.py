@@ -23,6 +23,7 @@ from hil.faulting import Calendar, install_device_faults
 from hil.faults import Fault, FaultPlan, draw_faults
 from hil.forgery import forgeries
 from hil.frames import Frame, Record
+from hil.garbage import collecting_seldom
 from hil.households import NeighbourhoodDay
 from hil.participants import CoordinatorSlot, EdgeSlot, Surroundings
 from hil.results import RunSummary
@@ -113,13 +114,14 @@ class FeederRun:
         await self._stage.open()
         try:
             await self._start()
-            started_s, requests_before = time.monotonic(), self._stage.requests()
-            for cycle in range(self._cycles):
-                await self._cycle(cycle)
-                if cycle % PROGRESS_CYCLES == PROGRESS_CYCLES - 1 or cycle == self._cycles - 1:
-                    progress(cycle + 1, self._cycles)
-            wall_s = time.monotonic() - started_s
-            requests = self._stage.requests() - requests_before
+            with collecting_seldom():
+                started_s, requests_before = time.monotonic(), self._stage.requests()
+                for cycle in range(self._cycles):
+                    await self._cycle(cycle)
+                    if cycle % PROGRESS_CYCLES == PROGRESS_CYCLES - 1 or cycle == self._cycles - 1:
+                        progress(cycle + 1, self._cycles)
+                wall_s = time.monotonic() - started_s
+                requests = self._stage.requests() - requests_before
         finally:
             await self._stop()
         timings = {"wall_s": wall_s, "start_s": started_s - begun_s, "modbus_requests": float(requests), "cycles": float(self._cycles)}

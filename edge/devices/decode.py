@@ -9,6 +9,7 @@ Not-implemented values (SunSpec Device Information Model Reference, section "Imp
 -10 to 10: a number that may be wrong by a power of ten is worse than none.
 """
 
+import functools
 import math
 import struct
 from collections.abc import Callable, Sequence
@@ -130,15 +131,25 @@ def _gather(indices: list[int]) -> Callable[[Sequence[int]], tuple[int, ...]]:
 
 def encode_number(number: float, number_type: str, *, words_low_first: bool = False) -> tuple[int, ...]:
     """The registers of a raw number (already divided by its scale); `OverflowError` where it does not fit its type."""
+    words = number_encoder(number_type)(number)
+    return words[::-1] if words_low_first else words
+
+
+@functools.cache
+def number_encoder(number_type: str) -> Callable[[float], tuple[int, ...]]:
+    """`encode_number` for one type, high word first."""
     kind = NUMBER_TYPES[number_type]
-    if kind.code in "fd":
+    pack, unpack = struct.Struct(">" + kind.code).pack, struct.Struct(f">{kind.size}H").unpack
+
+    def encode_float(number: float) -> tuple[int, ...]:
         if not math.isfinite(number):
             raise OverflowError(f"{number} cannot be written as {number_type}")
-        data = struct.pack(">" + kind.code, number)
-    else:
+        return unpack(pack(number))
+
+    def encode_integer(number: float) -> tuple[int, ...]:
         try:
-            data = struct.pack(">" + kind.code, round(number))
+            return unpack(pack(round(number)))
         except struct.error as error:
             raise OverflowError(f"{number} does not fit {number_type}") from error
-    words = struct.unpack(f">{kind.size}H", data)
-    return words[::-1] if words_low_first else words
+
+    return encode_float if kind.code in "fd" else encode_integer

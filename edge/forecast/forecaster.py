@@ -120,10 +120,8 @@ class Forecaster:
             self.history.load(first_slot, values)
             self.seasonal.touch_all()
             self.seasonal.refresh(self.history)
-            for slot, value in zip(
-                slots[-WINDOW_DAYS * self.history.per_day :].tolist(), values[-WINDOW_DAYS * self.history.per_day :], strict=True
-            ):
-                self.recent.observe(self.seasonal.score(slot % self.history.per_day, value) if math.isfinite(value) else None)
+            learned = slice(max(count - WINDOW_DAYS * self.history.per_day, 0), None)
+            self.recent.load(self.seasonal.scores(slots[learned] % self.history.per_day, values[learned]))
             replay_from = skip + count * per_slot
         for index in range(replay_from, len(means_w)):
             self.observe(start_s + index * step_s, float(means_w[index]))

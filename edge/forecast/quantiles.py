@@ -67,12 +67,28 @@ class SeasonalQuantiles:
     def score(self, column: int, value: float) -> float:
         """Normal score of a value in its slot's distribution; the middle of the range where many scores share the value."""
         row = self.table[column]
-        first, last = int(np.searchsorted(row, value, "left")), int(np.searchsorted(row, value, "right"))
+        first, last = int(row.searchsorted(value, "left")), int(row.searchsorted(value, "right"))
         if first < last:
             return float(SCORES[first] + SCORES[last - 1]) / 2.0
         if first == 0 or first == len(row):
             return float(SCORES[min(first, len(row) - 1)])
         return float(SCORES[first - 1] + SCORE_STEP * (value - row[first - 1]) / (row[first] - row[first - 1]))
+
+    def scores(self, columns: npt.NDArray[np.int64], values: Floats) -> Floats:
+        """`score` of many values at once, shape (n,); NaN where the value is."""
+        rows = self.table[columns]
+        first = (rows < values[:, None]).sum(axis=1)
+        last = (rows <= values[:, None]).sum(axis=1)
+        tied = (SCORES[np.minimum(first, len(SCORES) - 1)] + SCORES[np.maximum(last - 1, 0)]) / 2.0
+        above = np.clip(first, 1, len(SCORES) - 1)
+        every = np.arange(len(rows))
+        low, high = rows[every, above - 1], rows[every, above]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            between = SCORES[above - 1] + SCORE_STEP * (values - low) / (high - low)
+        outside = (first == 0) | (first == len(SCORES))
+        ends = SCORES[np.minimum(first, len(SCORES) - 1)]
+        scores = np.where(first < last, tied, np.where(outside, ends, between))
+        return np.where(np.isnan(values), np.nan, scores)
 
     def values(self, columns: npt.NDArray[np.int64], scores: Floats) -> Floats:
         """Values at `scores`, shape (levels, len(columns)); scores beyond the table's take its outermost value."""

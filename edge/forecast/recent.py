@@ -50,6 +50,32 @@ class RecentLevel:
         self.position = (self.position + 1) % len(self.past)
         self.past[self.position] = self.level if score is not None else math.nan
 
+    def load(self, scores: Floats) -> None:
+        """`observe` of a whole series of scores, shape (n,); NaN where nothing was measured. The sums are taken at once."""
+        levels = np.concatenate((self.past[self._order()], np.empty(len(scores))))
+        level, gain, fade = self.level, self._gain, 1.0 - self._gain / 4.0
+        held = len(self.past)
+        for index, score in enumerate(scores.tolist(), held):
+            known = score == score
+            level = level + gain * (score - level) if known else level * fade
+            levels[index] = level if known else math.nan
+        measured = np.flatnonzero(~np.isnan(scores))
+        before = levels[held + measured[:, None] - self._lags]
+        known_before = ~np.isnan(before)
+        before = np.where(known_before, before, 0.0)
+        weight = self._keep ** np.arange(len(measured) - 1, -1, -1, dtype=np.float64)
+        faded = self._keep ** len(measured)
+        self.variance = faded * self.variance + weight @ before**2
+        self.product = faded * self.product + (weight * scores[measured]) @ before
+        self.count = faded * self.count + weight @ known_before
+        self.level = level
+        self.past = levels[-held:].copy()
+        self.position = held - 1
+
+    def _order(self) -> npt.NDArray[np.int64]:
+        """Places of the ring, oldest first."""
+        return (self.position + 1 + np.arange(len(self.past))) % len(self.past)
+
     def conditional(self, leads_s: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the score at each lead time."""
         beta = self.product / self.variance

@@ -11,11 +11,12 @@ resolution of the device.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import msgspec
 
 from edge.devices.blocks import Item
-from edge.devices.decode import SCALES, Field, encode_number
+from edge.devices.decode import NUMBER_TYPES, SCALES, Field, number_encoder
 from edge.devices.mapping import Numbers, Segment, Wanted
 from edge.devices.sunspec.fields import Survey
 from edge.devices.sunspec.layout import layouts
@@ -25,6 +26,9 @@ REFRESH_FRAC = 0.5
 """A reversion timer is restarted when this part of it has passed."""
 
 _TINY = 1e-6
+
+Stretch = tuple[int, tuple[tuple[str, Callable[[float], tuple[int, ...]]], ...]]
+"""Address, and the points that follow each other there with how each becomes registers."""
 
 
 class ControlChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +59,7 @@ class Run:
         self.names = [name for name in names if survey.raw(model_id, name) is not None]
         self._address = {name: survey.address(model_id, name) for name in self.names}
         self._type = {name: layouts()[model_id].point(name).type for name in self.names}
+        self._stretches: dict[tuple[str, ...], tuple[Stretch, ...]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._address
@@ -70,18 +75,28 @@ class Run:
 
     def segments(self, raw: dict[str, float]) -> tuple[Segment, ...]:
         """Consecutive points together, the run with the enable point last."""
-        runs: list[tuple[int, list[int], bool]] = []
-        for name in self.names:
-            if name not in raw:
-                continue
-            registers = list(encode_number(raw[name], self._type[name]))
+        given = tuple(name for name in self.names if name in raw)
+        stretches = self._stretches.get(given)
+        if stretches is None:
+            stretches = self._stretches[given] = self._consecutive(given)
+        return tuple(
+            Segment(address=address, registers=tuple(chain.from_iterable(encode(raw[name]) for name, encode in points)))
+            for address, points in stretches
+        )
+
+    def _consecutive(self, given: tuple[str, ...]) -> tuple[Stretch, ...]:
+        """The points that one request can write each time, with how each becomes registers; the enable point in the last."""
+        runs: list[tuple[int, list[str]]] = []
+        end = -1
+        for name in given:
             address = self._address[name]
-            if runs and runs[-1][0] + len(runs[-1][1]) == address:
-                runs[-1] = (runs[-1][0], runs[-1][1] + registers, runs[-1][2] or name == self._enable)
+            if address == end:
+                runs[-1][1].append(name)
             else:
-                runs.append((address, registers, name == self._enable))
-        runs.sort(key=lambda run: run[2])
-        return tuple(Segment(address=address, registers=tuple(registers)) for address, registers, _ in runs)
+                runs.append((address, [name]))
+            end = address + NUMBER_TYPES[self._type[name]].size
+        runs.sort(key=lambda run: self._enable in run[1])
+        return tuple((address, tuple((name, number_encoder(self._type[name])) for name in names)) for address, names in runs)
 
 
 def generation_limit_704(survey: Survey, rated_w: float | None) -> ControlChoice | None:
