@@ -35,6 +35,9 @@ class Block(Protocol):
     def encode(self, image: bytearray, offset: int, *, blank: bool) -> None:
         """Bring the registers up to date; `blank` lets every live value read as not implemented."""
 
+    def needs_image(self, first: int, count: int) -> bool:
+        """Whether a write of `count` registers from `first` has to know what the registers beside them hold just now."""
+
     def write(self, first: int, data: bytes, image: bytearray, offset: int) -> None:
         """Take a write to the registers from `first` (relative to the block); raise ModbusRefusal where it is not allowed."""
 
@@ -52,6 +55,10 @@ class FixedBlock:
         """The same registers every time."""
         del blank
         image[offset : offset + len(self._data)] = self._data
+
+    def needs_image(self, first: int, count: int) -> bool:
+        """Nothing in here can be written."""
+        return False
 
     def write(self, first: int, data: bytes, image: bytearray, offset: int) -> None:
         """Nothing in here can be written."""
@@ -127,7 +134,7 @@ class RegisterMap:
         block, start = segment.blocks[index], segment.starts[index]
         if end > start + block.registers:
             raise ModbusRefusal(ILLEGAL_ADDRESS)
-        if not self.frozen:
+        if not self.frozen and block.needs_image(address - start, end - address):
             self._refresh(segment, address, end)
         block.write(address - start, data, segment.image, segment.offsets[index])
 

@@ -10,6 +10,8 @@ import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from hil.devices.layouts import TYPES, PointLayout, sunspec_layout
 from hil.devices.registers import ILLEGAL_ADDRESS, ILLEGAL_VALUE, Block, FixedBlock, ModbusRefusal
 
@@ -19,6 +21,16 @@ Commands = Callable[[Mapping[str, float]], None]
 
 FINEST_SCALE = -2
 """The smallest exponent that an autoranging device chooses."""
+
+
+class _Touched(msgspec.Struct, frozen=True, kw_only=True):
+    """The points that a write to one range of registers touches, and whether they take it."""
+
+    points: list[PointLayout]
+    first: int
+    registers: int
+    layout: struct.Struct
+    writable: bool
 
 
 class SunSpecBlock:
@@ -53,6 +65,7 @@ class SunSpecBlock:
         self._factors: dict[str, float] = {}
         self._slots = {point.name: self._slot(index, point) for index, point in enumerate(points, 2)}
         self._held: dict[str, Value] = {}
+        self._touches: dict[tuple[int, int], _Touched] = {}
         self._implemented: set[str] = set()
         self._offset_of = _offsets(points)
         self._live = live
@@ -72,28 +85,49 @@ class SunSpecBlock:
             self._set_live(values)
         self._struct.pack_into(image, offset, *self._raw)
 
+    def needs_image(self, first: int, count: int) -> bool:
+        """Where a write covers a point in part only, the rest of the point stays as it is."""
+        touched = self._touched(first, count)
+        return touched.first != first or touched.registers != count
+
     def write(self, first: int, data: bytes, image: bytearray, offset: int) -> None:
         """Decode the points that the write touches, command them, and keep them."""
-        end = first + len(data) // 2
-        touched = [point for point in self._points if self._offset_of[point.name] < end and self._end_of(point) > first]
-        covered = sum(point.registers for point in touched)
-        inside = bool(touched) and self._offset_of[touched[0].name] <= first and self._end_of(touched[-1]) >= end
-        if not inside or not all(point.writable and point.name in self._implemented for point in touched):
+        touched = self._touched(first, len(data) // 2)
+        if not touched.writable:
             raise ModbusRefusal(ILLEGAL_ADDRESS)
-        start = self._offset_of[touched[0].name]
-        raw = bytearray(image[offset + 2 * start : offset + 2 * (start + covered)])
-        raw[2 * (first - start) : 2 * (first - start) + len(data)] = data
-        numbers = struct.unpack(">" + "".join(point.code for point in touched), raw)
-        values = {point.name: self._decoded(point, number) for point, number in zip(touched, numbers, strict=True)}
+        if len(data) != 2 * touched.registers:
+            raw = bytearray(image[offset + 2 * touched.first : offset + 2 * (touched.first + touched.registers)])
+            raw[2 * (first - touched.first) : 2 * (first - touched.first) + len(data)] = data
+            data = bytes(raw)
+        numbers = touched.layout.unpack(data)
+        values = {point.name: self._decoded(point, number) for point, number in zip(touched.points, numbers, strict=True)}
         if self.commands is not None:
             self.commands(values)
-        for point, number in zip(touched, numbers, strict=True):
+        for point, number in zip(touched.points, numbers, strict=True):
             self._raw[self._slots[point.name][0]] = number
         self._held.update(values)
 
     def values(self) -> dict[str, Value]:
         """What every implemented point means now, in the units of the SunSpec definition and before any rounding."""
         return {**self._held, **(self._live() if self._live is not None else {})}
+
+    def _touched(self, first: int, count: int) -> "_Touched":
+        found = self._touches.get((first, count))
+        if found is None:
+            found = self._touches[first, count] = self._find_touched(first, first + count)
+        return found
+
+    def _find_touched(self, first: int, end: int) -> "_Touched":
+        points = [point for point in self._points if self._offset_of[point.name] < end and self._end_of(point) > first]
+        begin = self._offset_of[points[0].name] if points else first
+        inside = bool(points) and begin <= first and self._end_of(points[-1]) >= end
+        return _Touched(
+            points=points,
+            first=begin,
+            registers=sum(point.registers for point in points),
+            layout=struct.Struct(">" + "".join(point.code for point in points)),
+            writable=inside and all(point.writable and point.name in self._implemented for point in points),
+        )
 
     def _slot(self, index: int, point: PointLayout) -> tuple[int, str | None, int, int, int | float | bytes, str]:
         low, high = (0, 0) if point.type == "string" else (TYPES[point.type].low, TYPES[point.type].high)

@@ -101,6 +101,10 @@ class VendorBlock:
         for first, last in self._swapped:
             image[offset + first : offset + last] = _words_reversed(bytes(image[offset + first : offset + last]))
 
+    def needs_image(self, first: int, count: int) -> bool:
+        """Only whole points are taken."""
+        return False
+
     def write(self, first: int, data: bytes, image: bytearray, offset: int) -> None:
         """Take a write of whole points, all of them writable."""
         del image, offset
