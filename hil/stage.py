@@ -174,6 +174,11 @@ class RequestLog:
         """What follows belongs to a new cycle."""
         self.cycles.append({})
 
+    def take(self) -> list[dict[tuple[str, str], list[bytes]]]:
+        """What was noted since the last time."""
+        cycles, self.cycles = self.cycles, []
+        return cycles
+
     def overhear(self, key: tuple[str, str], device: SimulatedDevice) -> SimulatedDevice:
         """The device, with every request to it noted from now on."""
         answer = device.answer
