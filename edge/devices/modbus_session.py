@@ -60,7 +60,7 @@ class ModbusSession(TransactionManager):
 
     It keeps the connection, framing and PDU classes of pymodbus and replaces the waiting: the timer is one call-back instead of a
     task, a lost connection fails the request at once instead of after the timeout, and undecodable bytes end the session. Bytes go
-    straight between socket and framer: the hexadecimal dumps of pymodbus's log cost more than the decoding.
+    straight between socket and framer: pymodbus's traces and the hexadecimal dumps of its log cost more than the decoding.
     """
 
     def __init__(self, params: CommParams, framing: Literal["tcp", "rtu"]) -> None:
@@ -73,9 +73,10 @@ class ModbusSession(TransactionManager):
         """The answer to `request`; `TimeoutError` or `ConnectionError` without one, `ModbusException` for an unreadable one."""
         loop = asyncio.get_running_loop()
         self.response_future = future = loop.create_future()
-        request.transaction_id = self.getNextTID()
+        request.transaction_id = self.request_transaction_id = self.getNextTID()
+        self.request_dev_id = request.dev_id
         self.recv_buffer = b""
-        self.pdu_send(request)
+        self.send(self.framer.buildFrame(request))
         timer = loop.call_later(timeout_s, self._expire, future)
         try:
             answer: ModbusPDU = await future
@@ -109,9 +110,12 @@ class ModbusSession(TransactionManager):
             future.set_exception(TimeoutError())
 
     def callback_data(self, data: bytes, addr: tuple[Any, ...] | None = None) -> int:
-        """Turn bytes that cannot be decoded into a failure of the request instead of an unhandled error of the event loop."""
+        """Hand the answer over; bytes that cannot be decoded fail the request instead of being an unhandled error of the event loop."""
         try:
-            return super().callback_data(data, addr)
+            used, answer = self.framer.handleFrame(data, self.request_dev_id, self.request_transaction_id)
+            if answer is not None and not self.response_future.done():
+                self.response_future.set_result(answer)
+            return used
         except (ModbusException, struct.error, IndexError, ValueError) as error:
             if not self.response_future.done():
                 self.response_future.set_exception(ModbusException(f"undecodable answer {data[:16].hex()}: {error}"))
