@@ -24,7 +24,7 @@ from hil.day import build_day
 from hil.devices.server import DeviceServer, Endpoint
 from hil.errors import RunError
 from hil.feeder import read_feeder
-from hil.run import FeederRun, RunOutcome
+from hil.run import PROGRESS_CYCLES, FeederRun, RunOutcome
 from hil.scenario import LoadedScenario, load_scenario
 from hil.stage import MemoryStage, RequestLog, SocketStage
 from hil.world import World
@@ -38,7 +38,7 @@ def lockstep_rows(mosquitto: Path | None = None, hours: float = BENCH_H) -> list
     """Overhead of lockstep, its cost per household and cycle, and the speed of `sim` relative to it."""
     spent = uvloop.run(_in_turns(_late_morning(hours), mosquitto))
     overhead, speed = spent.lockstep_s / spent.bare_s, spent.lockstep_s / spent.sim_s
-    words = f"{hours:g} h of the street with envelopes, no faults, in turns: lockstep {spent.lockstep_s:.1f} s wall"
+    words = f"{spent.hours:.2f} h of the street with envelopes, no faults, in turns: lockstep {spent.lockstep_s:.1f} s wall"
     return [
         _row(
             "lockstep_overhead", overhead, "x", "<= 2.0", overhead <= 2.0,
@@ -61,51 +61,84 @@ def _late_morning(hours: float) -> LoadedScenario:
     return msgspec.structs.replace(loaded, scenario=msgspec.structs.replace(scenario, day=day, faults=faults))
 
 
-class _Spent(msgspec.Struct, kw_only=True):
-    """Wall times of the three parties, their starts and ends apart."""
+class _Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """Wall times of the three parties over the same `hours`."""
 
-    lockstep_s: float = 0.0
-    sim_s: float = 0.0
-    bare_s: float = 0.0
-    requests: int = 0
-    home_cycles: float = 0.0
+    lockstep_s: float
+    sim_s: float
+    bare_s: float
+    hours: float
+    requests: int
+    home_cycles: int
+
+
+class _Turns:
+    """How long each turn of one party took [s]; the first, in which every forecaster learns four weeks, is not counted."""
+
+    def __init__(self) -> None:
+        self.durations_s: list[float] = []
+        self._begun_s: float | None = None
+
+    def ends(self) -> None:
+        """The party rests."""
+        if self._begun_s is not None:
+            self.durations_s.append(time.monotonic() - self._begun_s)
+
+    def begins(self) -> None:
+        """The party goes on."""
+        self._begun_s = time.monotonic()
+
+    def total_s(self) -> float:
+        """Without the first."""
+        return sum(self.durations_s[1:])
 
 
 async def _in_turns(loaded: LoadedScenario, mosquitto: Path | None) -> _Spent:
     """Lockstep plays some cycles; then its requests are asked again; then virtual time plays as many cycles."""
-    spent, log = _Spent(), RequestLog()
+    log, lockstep, sim, bare = RequestLog(), _Turns(), _Turns(), _Turns()
     real, virtual, replayed = (World(read_feeder(loaded.network_folder), build_day(loaded)) for _ in range(3))
-    mine, theirs = asyncio.Event(), asyncio.Event()
+    counts: list[int] = []
+    rests, goes_on = asyncio.Event(), asyncio.Event()
 
     async def sim_rests() -> None:
-        mine.set()
-        await theirs.wait()
-        theirs.clear()
+        sim.ends()
+        rests.set()
+        await goes_on.wait()
+        goes_on.clear()
+        sim.begins()
 
     with tempfile.TemporaryDirectory(prefix="commonwatt-bench-") as folder:
+        stage = SocketStage(real.homes, mosquitto, log)
+        run = FeederRun(loaded, real.day, real, stage, seed=1, coordinated=True, folder=Path(folder) / "lockstep")
         sim_run = FeederRun(loaded, virtual.day, virtual, MemoryStage(), seed=1, coordinated=True, folder=Path(folder) / "sim")
-        run = FeederRun(
-            loaded, real.day, real, SocketStage(real.homes, mosquitto, log), seed=1, coordinated=True, folder=Path(folder) / "lockstep"
-        )
         simulating = asyncio.create_task(sim_run.play(_quiet, sim_rests))
-        await _whichever_first(mine, simulating)
+        await _whichever_first(rests, simulating)
         async with _Replay(replayed) as replay:
 
             async def others() -> None:
-                if not log.cycles:
-                    return
-                spent.bare_s += await replay.ask(log.take())
-                mine.clear()
-                theirs.set()
-                await _whichever_first(mine, simulating)
+                lockstep.ends()
+                cycles = log.take()
+                if cycles:
+                    bare.begins()
+                    counts.append(await replay.ask(cycles))
+                    bare.ends()
+                    rests.clear()
+                    goes_on.set()
+                    await _whichever_first(rests, simulating)
+                lockstep.begins()
 
-            outcome = await run.play(_quiet, others)
-            await others()
-            spent.requests = replay.requests
-        spent.sim_s = (await simulating).timings["wall_s"]
-    spent.lockstep_s = outcome.timings["wall_s"]
-    spent.home_cycles = outcome.timings["cycles"] * len(real.homes)
-    return spent
+            await run.play(_quiet, others)
+        goes_on.set()
+        await simulating
+    played = len(counts[1:]) * PROGRESS_CYCLES
+    return _Spent(
+        lockstep_s=lockstep.total_s(),
+        sim_s=sim.total_s(),
+        bare_s=bare.total_s(),
+        hours=played * loaded.scenario.control.cycle_s / 3600.0,
+        requests=sum(counts[1:]),
+        home_cycles=played * len(real.homes),
+    )
 
 
 async def _whichever_first(ready: asyncio.Event, task: asyncio.Task[RunOutcome]) -> None:
@@ -125,7 +158,6 @@ class _Replay:
     """Bare clients of simulated devices, one connection each."""
 
     def __init__(self, world: World) -> None:
-        self.requests = 0
         devices = {(home.name, device.name): device for home in world.homes for device in home.devices.values()}
         self._endpoints = {key: Endpoint(devices=(device,)) for key, device in devices.items()}
         self._server = DeviceServer(tuple(self._endpoints.values()))
@@ -143,14 +175,11 @@ class _Replay:
             client.close()
         await self._server.stop()
 
-    async def ask(self, cycles: list[dict[tuple[str, str], list[bytes]]]) -> float:
-        """Ask everything in these cycles again; returns the wall time [s]."""
-        begun_s = time.monotonic()
+    async def ask(self, cycles: list[dict[tuple[str, str], list[bytes]]]) -> int:
+        """Ask everything in these cycles again; returns how many requests that were."""
         for cycle in cycles:
             await asyncio.gather(*(_ask(self._clients[key], pdus) for key, pdus in cycle.items()))
-        spent_s = time.monotonic() - begun_s
-        self.requests += sum(len(pdus) for cycle in cycles for pdus in cycle.values())
-        return spent_s
+        return sum(len(pdus) for cycle in cycles for pdus in cycle.values())
 
 
 async def _ask(client: AsyncModbusTcpClient, pdus: list[bytes]) -> None:

@@ -109,23 +109,20 @@ class FeederRun:
         self._served = served
 
     async def play(self, progress: Progress, at_rest: Callable[[], Awaitable[None]] | None = None) -> RunOutcome:
-        """Run from start to end. `at_rest` is awaited before every `PROGRESS_CYCLES` cycles, and its time is not the run's."""
+        """Run from start to end. `at_rest` is awaited before every `PROGRESS_CYCLES` cycles."""
         begun_s = time.monotonic()
         await self._stage.open()
         try:
             await self._start()
             with collecting_seldom():
                 started_s, requests_before = time.monotonic(), self._stage.requests()
-                rested_s = 0.0
                 for cycle in range(self._cycles):
                     if at_rest is not None and cycle % PROGRESS_CYCLES == 0:
-                        rests_s = time.monotonic()
                         await at_rest()
-                        rested_s += time.monotonic() - rests_s
                     await self._cycle(cycle)
                     if cycle % PROGRESS_CYCLES == PROGRESS_CYCLES - 1 or cycle == self._cycles - 1:
                         progress(cycle + 1, self._cycles)
-                wall_s = time.monotonic() - started_s - rested_s
+                wall_s = time.monotonic() - started_s
                 requests = self._stage.requests() - requests_before
         finally:
             await self._stop()

@@ -57,18 +57,20 @@ class Scoreboard:
 
     def close(self, slot: int, observed: float) -> None:
         """The slot is over; NaN where nothing was measured or nothing could happen (a PV system at night)."""
-        for target in self._pending.pop(slot, ()):
-            if not math.isfinite(observed):
-                continue
-            calibrated = [self.calibrated(model, target.bucket, target.base[model], target.scale) for model in range(len(MODELS))]
+        targets = self._pending.pop(slot, ())
+        if not math.isfinite(observed):
+            return
+        for target in targets:
+            models = [model for model in range(len(MODELS)) if not math.isnan(target.base[model, 0])]
+            calibrated = {model: self.calibrated(model, target.bucket, target.base[model], target.scale) for model in models}
             self._count(calibrated[target.published], observed)
-            if not np.isnan(target.base[1, 0]):
-                losses = [float(pinball(quantiles, observed, self.levels).mean()) for quantiles in calibrated]
+            if len(models) == len(MODELS):
+                losses = [float(pinball(quantiles, observed, self.levels).mean()) for quantiles in calibrated.values()]
                 self.loss = self._forget * self.loss + np.array(losses)
                 self.loss_count = self._forget * self.loss_count + 1.0
-            for model, calibration in enumerate(self.calibrations):
-                if self._calibrate and not np.isnan(target.base[model, 0]):
-                    calibration.record(target.bucket, target.base[model], target.scale, observed)
+            if self._calibrate:
+                for model in models:
+                    self.calibrations[model].record(target.bucket, target.base[model], target.scale, observed)
 
     def forget_pending(self) -> None:
         self._pending.clear()
