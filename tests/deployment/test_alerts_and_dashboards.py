@@ -1,0 +1,98 @@
+"""Alerts and dashboards ask for figures that are really exported, and an alert fires when what it is named for happens."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from coordinator.observation import catalogue as coordinator_catalogue
+from edge.observation import catalogue as edge_catalogue
+from hil.grafana import DASHBOARDS, document
+from protocols.observation.book import PROCESS_FAMILIES, Family
+
+ROOT = Path(__file__).parent.parent.parent
+RULES = ROOT / "deploy" / "prometheus" / "commonwatt-alerts.yml"
+PROMTOOL = shutil.which("promtool")
+FAMILIES = {family.name: family for family in (*edge_catalogue.FAMILIES, *coordinator_catalogue.FAMILIES, *PROCESS_FAMILIES)}
+TARGET_LABELS = {"job", "instance", "le"}
+STATES = {
+    ("commonwatt_edge_safety_state", "state"): set(edge_catalogue.STATES),
+    ("commonwatt_edge_condition", "condition"): set(edge_catalogue.CONDITIONS),
+    ("commonwatt_edge_messages_refused_total", "reason"): set(edge_catalogue.REFUSALS),
+    ("commonwatt_edge_limit_watts", "direction"): set(edge_catalogue.DIRECTIONS),
+    ("commonwatt_coordinator_condition", "condition"): set(coordinator_catalogue.CONDITIONS),
+    ("commonwatt_coordinator_messages_refused_total", "reason"): set(coordinator_catalogue.REFUSALS),
+    ("commonwatt_coordinator_nodes", "state"): {*coordinator_catalogue.STATES, coordinator_catalogue.UNHEARD},
+}
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    for rule in rules():
+        yield rule["alert"], rule["expr"]
+    for name in DASHBOARDS:
+        for panel in json.loads(document(name))["panels"]:
+            for target in panel["targets"]:
+                yield f"{name}: {panel['title']}", target["expr"]
+
+
+def family_of(name: str) -> Family | None:
+    return FAMILIES.get(name) or FAMILIES.get(re.sub(r"_(bucket|sum|count)$", "", name))
+
+
+@pytest.mark.parametrize(("where", "query"), list(queries()))
+def test_every_query_asks_for_figures_labels_and_states_that_exist(where: str, query: str) -> None:
+    found = re.findall(r"\b((?:commonwatt|process)_[a-z_]+)(?:\{([^}]*)\})?", query)
+    assert found or query.startswith("up{"), where
+    for name, selector in found:
+        family = family_of(name)
+        assert family is not None, f"{where}: {name} is not exported"
+        for label, operator, value in re.findall(r'(\w+)\s*(=~|!~|=|!=)\s*"([^"]*)"', selector):
+            assert label in family.labels or label in TARGET_LABELS, f"{where}: {name} has no label {label}"
+            states = STATES.get((name, label))
+            if states is not None and operator in ("=", "=~"):
+                assert set(value.split("|")) <= states, f"{where}: {name} has no {label} {value}"
+
+
+def test_the_six_dangers_have_an_alert_with_words_for_people() -> None:
+    named = {rule["alert"] for rule in rules()}
+    wanted = {"EnvelopeBreach", "EdgeFailsafe", "MeterStale", "NoLeader", "RoundRefused", "CertificateExpires"}
+    assert {f"Commonwatt{name}" for name in wanted} <= named
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+
+
+def test_the_dashboards_in_the_repository_are_those_of_the_code() -> None:
+    for name in DASHBOARDS:
+        assert (ROOT / "deploy" / "grafana" / f"{name}.json").read_text(encoding="utf-8") == document(name)
+
+
+def test_no_figure_is_shown_nowhere_that_somebody_must_act_on() -> None:
+    """Every gauge of state and every counter of trouble is on a dashboard or in an alert."""
+    asked = " ".join(query for _, query in queries())
+    troubles = [name for name in FAMILIES if re.search(r"refused|exceeded|failsafe|lost|expiry|condition|state$|rounds", name)]
+    assert [name for name in troubles if name not in asked] == []
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian package prometheus) is not installed")
+def test_promtool_accepts_rules_and_configuration_and_each_alert_fires() -> None:
+    assert PROMTOOL is not None
+    for arguments in (
+        ["check", "rules", str(RULES)],
+        ["check", "config", str(RULES.parent / "prometheus.yml")],
+        ["test", "rules", str(Path(__file__).parent / "alerts.test.yml")],
+    ):
+        done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
