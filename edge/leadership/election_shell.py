@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge.errors import StoreError
 from edge.leadership.ballots import BallotStore
 from protocols.clock import SystemClock
-from protocols.election.node import Effect, Follow, Node, Persist, Send, StepDown
+from protocols.election.effects import Effect, Expose, Follow, Persist, Send, StepDown
+from protocols.election.node import Node
 from protocols.election.rules import carried
 from protocols.election.values import Ballot, Certificate, ElectionMessage, Epoch, Heartbeat, HeartbeatAck, Timing
 
@@ -33,7 +34,7 @@ class BootClock(SystemClock):
 
 class ElectionShell:
     """One member's place in the election of one epoch after another. All times are monotonic. `send` queues a message, `nonce` gives fresh
-    randomness."""
+    randomness; `expose` keeps two certificates of one term, which prove that their common voters voted twice."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class ElectionShell:
         timing: Timing,
         send: SendTo,
         nonce: Callable[[], str],
+        expose: Callable[[Certificate, Certificate], None] = lambda first, second: None,
     ) -> None:
         self.name = name
         self.heard_s: dict[str, float] = {}
@@ -54,6 +56,7 @@ class ElectionShell:
         self._timing = timing
         self._send = send
         self._nonce = nonce
+        self._expose = expose
         self._saved: Ballot | None = None
         self._node: Node | None = None
 
@@ -146,6 +149,9 @@ class ElectionShell:
                         self.elected_s = now_s
                 case StepDown(term, reason):
                     log.info("gave up term %d: %s", term, reason)
+                case Expose(voters, first, second):
+                    log.error("term %d has two leaders: %s voted twice", first.term, ", ".join(voters))
+                    self._expose(first, second)
 
     def _persist(self) -> bool:
         """Whether the disk has the ballot that the memory has."""

@@ -128,10 +128,16 @@ class Membership:
         if commissioned:
             ballots.commission()
             records.commission()
-        self.election = ElectionShell(
-            self.node, identity.key, ballots=ballots, timing=leadership.timing, send=self._send_election, nonce=lambda: entropy(32).hex()
-        )
         self.witness = Witness(EvidenceLog(folder / "evidence", keep_s=aggregation.keep_openings_s, durable=durable))
+        self.election = ElectionShell(
+            self.node,
+            identity.key,
+            ballots=ballots,
+            timing=leadership.timing,
+            send=self._send_election,
+            nonce=lambda: entropy(32).hex(),
+            expose=lambda first, second: self.witness.two_leaders(first, second, clock.now_s()),
+        )
         self._encryption = Encryption(aggregation, folder, runtime_folder, durable=durable, entropy=entropy, comb=comb)
         self.member = MemberShell(
             self.node,

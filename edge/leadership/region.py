@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.leadership.ballots import BallotStore
-from protocols.election.node import Effect, Node, Persist, Send
+from protocols.election.effects import Effect, Persist, Send
+from protocols.election.node import Node
 from protocols.election.region import CommunityLead, check_regional_epoch, regional_ballot
 from protocols.election.values import Ballot, Certificate, ElectionMessage, Epoch, Timing
 

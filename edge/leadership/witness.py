@@ -12,9 +12,10 @@ from collections import OrderedDict
 from edge.errors import StoreError
 from edge.leadership.evidence import EvidenceLog
 from protocols.aggregation.audit import Statement, contradiction
-from protocols.aggregation.evidence import Exhibit, SignedAnswer, SignedReceipt, notice_of, statement_of
+from protocols.aggregation.evidence import Exhibit, SignedAnswer, SignedReceipt, TwoCertificates, notice_of, statement_of
 from protocols.aggregation.messages import AuditAnswer, Receipt
 from protocols.bus import BusMessage
+from protocols.election.values import Certificate
 from protocols.messages import EpochNotice, RoundNotice
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Witness:
     def shown(self, answer: AuditAnswer, now_s: float) -> None:
         """What a leader has signed in an audit that it did not pass."""
         self._keep(SignedAnswer(answer=answer, heard_s=now_s))
+
+    def two_leaders(self, first: Certificate, second: Certificate, now_s: float) -> None:
+        """Two certificates of one term."""
+        self._keep(TwoCertificates(first=first, second=second, heard_s=now_s))
 
     def _compare(self, author: str, statement: Statement) -> bool:
         """Whether it was not said before and is worth keeping."""

@@ -2,7 +2,8 @@
 
 Each run draws a group of 3 to 7 members and switches every kind of fault on or off (swarm testing, Groce et al., ISSTA 2012): loss,
 duplication, reordering, delays beyond the election timeout, partitions, crashes in the middle of an effect list, restarts, lost disks,
-frozen processes, broken connections with and without a last will, and clocks that run at different speeds. The members are the shipped
+frozen processes, broken connections with and without a last will, clocks that run at different speeds, and a member that never resigns.
+The members are the shipped
 `protocols.election.node.Node`; time, disk and network are simulated.
 
 Named checkers watch every step:
@@ -11,6 +12,7 @@ Named checkers watch every step:
 - `one_vote_per_term`: "each server will vote for at most one candidate in a given term" (section 5.2);
 - `one_actor_at_a_time`: no two members may act as leader at the same moment (leases; runs without last wills);
 - `no_actuation_under_an_old_term`: what a member actuates never goes back to a lower term, nor to one that has another leader;
+- `seat_moves_on`: members hold a leader to its tenure, also one that will not resign ("so that nobody holds the seat for ever");
 - `heals`: once faults stop, the community follows one leader (liveness runs).
 """
 
@@ -23,9 +25,11 @@ from itertools import count
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
-from protocols.election.node import Effect, Node, Persist, Send
+from hil.simulation.election_faults import Faults, draw_faults
+from protocols.election.effects import Effect, Follow, Persist, Send
+from protocols.election.node import Node
 from protocols.election.values import Ballot, Certificate, ElectionMessage, Epoch, Seat, Timing, Vote
 
 CHECKERS: Final = (
@@ -33,36 +37,14 @@ CHECKERS: Final = (
     "one_vote_per_term",
     "one_actor_at_a_time",
     "no_actuation_under_an_old_term",
+    "seat_moves_on",
     "heals",
 )
 TICK_S: Final = 0.1
 HEALED_WITHIN_S: Final = 40.0
+NEVER_S: Final = 1e9
 
 _KEYS: Final = tuple(Ed25519PrivateKey.from_private_bytes(bytes([i + 1]) * 32) for i in range(7))
-
-
-class Faults(Struct, frozen=True, kw_only=True):
-    """What may go wrong in one run, and how often. A rate of 0 switches a fault off."""
-
-    members: int
-    loss_frac: float
-    duplicate_frac: float
-    delay_s: float
-    long_delay_frac: float
-    long_delay_s: float
-    partitions_per_s: float
-    partition_s: float
-    crashes_per_s: float
-    crash_in_step_frac: float
-    down_s: float
-    disk_loss_frac: float
-    freezes_per_s: float
-    freeze_s: float
-    cuts_per_s: float
-    wills: bool
-    drift_frac: float
-    tenure_s: float
-    renew_every: int
 
 
 class Command(Struct, frozen=True):
@@ -87,38 +69,6 @@ class Outcome(Struct, kw_only=True):
         return not any(self.violations.values())
 
 
-def draw_faults(rng: random.Random) -> Faults:
-    """Group size, kinds of fault and their rates for one run."""
-
-    def on(low: float, high: float, probability: float = 0.5) -> float:
-        return rng.uniform(low, high) if rng.random() < probability else 0.0
-
-    def spread(low: float, high: float) -> float:
-        return low * float((high / low) ** rng.random())
-
-    return Faults(
-        members=rng.randint(3, 7),
-        loss_frac=on(0.01, 0.4),
-        duplicate_frac=on(0.01, 0.3),
-        delay_s=rng.choice([0.002, 0.02, 0.05, 0.2]),
-        long_delay_frac=on(0.01, 0.5),
-        long_delay_s=rng.uniform(0.5, 8.0),
-        partitions_per_s=on(0.02, 0.3),
-        partition_s=rng.uniform(0.5, 8.0),
-        crashes_per_s=on(0.02, 1.0),
-        crash_in_step_frac=on(0.001, 0.03),
-        down_s=spread(0.02, 6.0),
-        disk_loss_frac=on(0.05, 0.5, 0.4),
-        freezes_per_s=on(0.02, 0.2),
-        freeze_s=rng.uniform(0.2, 6.0),
-        cuts_per_s=on(0.02, 0.2),
-        wills=rng.random() < 0.5,
-        drift_frac=on(0.005, 0.02),
-        tenure_s=rng.choice([3600.0, 5.0]),
-        renew_every=rng.choice([1, 2]),
-    )
-
-
 class Host:
     """A member's machine: disk, clock, and the process when it runs."""
 
@@ -126,6 +76,8 @@ class Host:
         self.index = index
         self.name = f"h{index}"
         self.clock_rate = clock_rate
+        self.stubborn = False
+        self.followed: tuple[int, float] = (-1, 0.0)
         self.disk: Ballot | None = None
         self.node: Node | None = None
         self.frozen_until_s = 0.0
@@ -155,9 +107,14 @@ class Simulation:
         self._islands: dict[str, int] = {}
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
-        self.timing = Timing(tenure_s=self.faults.tenure_s, renew_every=self.faults.renew_every)
+        self.timing = timing = Timing(tenure_s=self.faults.tenure_s, renew_every=self.faults.renew_every)
+        slowest = 1.0 - self.faults.drift_frac
+        self._longest_s = (timing.tenure_s * (1.0 + timing.drift_frac) + timing.promise_s + timing.lease_s) / slowest + TICK_S
         rates = [1.0 + self.rng.uniform(-1.0, 1.0) * self.faults.drift_frac for _ in range(self.faults.members)]
         self.hosts = {f"h{i}": Host(i, rates[i]) for i in range(self.faults.members)}
+        stubborn = random.Random(f"{seed} stubborn")
+        if stubborn.random() < 0.3:
+            self.hosts[f"h{stubborn.randrange(self.faults.members)}"].stubborn = True
         self.epoch = Epoch(
             number=1,
             seats=tuple(
@@ -218,7 +175,7 @@ class Simulation:
             host.name,
             self.epoch,
             _KEYS[host.index],
-            self.timing,
+            structs.replace(self.timing, tenure_s=NEVER_S) if host.stubborn else self.timing,
             host.local_s(self.now_s),
             ballot=host.disk,
             nonce=self.rng.randbytes(32).hex(),
@@ -247,6 +204,8 @@ class Simulation:
             match effect:
                 case Persist():
                     host.disk = effect.ballot
+                case Follow():
+                    host.followed = (effect.certificate.term, self.now_s)
                 case Send():
                     self._send(host, effect.to, effect.message)
 
@@ -367,14 +326,16 @@ class Simulation:
         receiver.actuated = max((term, leader), (command.term, sender))
 
     def _check_actors(self) -> None:
-        if self.faults.wills:
-            return
         acting = [
-            host.name
+            host.node
             for host in self.hosts.values()
             if host.node is not None and self.now_s >= host.frozen_until_s and host.node.may_act(host.local_s(self.now_s))
         ]
-        self._check("one_actor_at_a_time", len(acting) <= 1, " and ".join(acting))
+        if not self.faults.wills:
+            self._check("one_actor_at_a_time", len(acting) <= 1, " and ".join(node.name for node in acting))
+        for node in acting:
+            followed_s = max(host.followed[1] for host in self.hosts.values() if host.followed[0] == node.term)
+            self._check("seat_moves_on", self.now_s <= followed_s + self._longest_s, f"{node.name} still leads in term {node.term}")
 
     def _converged(self) -> bool:
         """Whether one member acts and everybody follows it."""

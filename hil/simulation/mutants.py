@@ -14,7 +14,8 @@ from unittest.mock import patch
 from msgspec import Struct
 
 from protocols.election import rules
-from protocols.election.node import Effect, Node, Persist, Role
+from protocols.election.effects import Effect, Persist
+from protocols.election.node import Node, Role
 from protocols.election.values import Certificate, Epoch, Timing, VoteRequest
 
 
@@ -143,6 +144,10 @@ def follows_backwards() -> contextlib.AbstractContextManager[Any]:
     return patch.object(Node, "_on_certificate", backwards)
 
 
+def stays_as_long_as_it_likes() -> contextlib.AbstractContextManager[Any]:
+    return patch.object(rules, "may_still_lead", lambda epoch, timing, followed_s, now_s: True)
+
+
 @contextlib.contextmanager
 def _together(*patches: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
@@ -160,8 +165,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(name="forgets that it forgot", rule="6: no vote without memory", seed=144, plant=forgets_that_it_forgot),
     Mutant(name="breaks its promise", rule="3: no vote within a promise", seed=55, plant=breaks_its_promise),
     Mutant(name="lease from the acknowledgement", rule="4: counted from when it was sent", seed=116, plant=lease_from_the_acknowledgement),
-    Mutant(name="leads without a lease", rule="4: acts only within its lease", seed=170, plant=leads_without_a_lease),
+    Mutant(name="leads without a lease", rule="4: acts only within its lease", seed=85, plant=leads_without_a_lease),
     Mutant(name="stale fence", rule="5: only the highest term", seed=7, plant=stale_fence),
     Mutant(name="fence not durable", rule="5: the fence is on disk", seed=1131, plant=fence_not_durable),
     Mutant(name="follows backwards", rule="5: never below the fence", seed=140, plant=follows_backwards),
+    Mutant(name="stays as long as it likes", rule="7: members hold a leader to its tenure", seed=235, plant=stays_as_long_as_it_likes),
 )

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from protocols.election import rules
-from protocols.election.node import Effect, Node, Persist, Role, Send
+from protocols.election.effects import Effect, Persist, Send
+from protocols.election.node import Node, Role
 from protocols.election.values import Ballot, Certificate, Epoch, Seat, Timing, Vote, VoteRequest
 
 TIMELESS: Final = Timing(lease_s=0.0, stagger_s=0.0, candidacy_s=1e9, tenure_s=1e9)
@@ -123,7 +124,7 @@ class _Search:
         node.ballot = Ballot(epoch=1, term=term, candidate=None if candidate < 0 else self._names[candidate], fence=fence)
         node.role = Role.CANDIDATE if candidate == index and term > fence else Role.FOLLOWER
         node._sent_s, node._acks = {}, {}
-        own = rules.sign_vote(self._keys[index], 1, term, node.name, node.name)
+        own = rules.sign_vote(self._keys[index], self._epoch, term, node.name, node.name)
         node._votes = {node.name: own} if node.role is Role.CANDIDATE else {}
         return node
 
@@ -136,11 +137,11 @@ class _Search:
     def _votes(self, term: int, candidate: int, said: frozenset[Said]) -> list[Vote]:
         """All votes for this candidate that were ever sent."""
         voters = sorted(by for kind, at, about, by in said if kind == "vote" and at == term and about == candidate)
-        return [rules.sign_vote(self._keys[by], 1, term, self._names[candidate], self._names[by]) for by in voters]
+        return [rules.sign_vote(self._keys[by], self._epoch, term, self._names[candidate], self._names[by]) for by in voters]
 
     def _certificate(self, term: int, leader: int, said: frozenset[Said]) -> Certificate:
         """The certificate that this leader made; any quorum of the votes for it is as good as the one it counted."""
-        own = rules.sign_vote(self._keys[leader], 1, term, self._names[leader], self._names[leader])
+        own = rules.sign_vote(self._keys[leader], self._epoch, term, self._names[leader], self._names[leader])
         votes = tuple((vote.voter, vote.signature) for vote in (own, *self._votes(term, leader, said)))
         return Certificate(epoch=1, term=term, leader=self._names[leader], held=1, backups=(), votes=votes)
 

@@ -7,7 +7,7 @@ coordinator signed, so whoever trusts the coordinator's key can judge the rest a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
@@ -15,7 +15,8 @@ from msgspec import Struct
 from protocols.aggregation.audit import Statement, contradiction
 from protocols.aggregation.messages import Acknowledgement, Aggregate, AuditAnswer, Drops, Receipt, SealRefused, verify_receipt
 from protocols.bus import BusMessage
-from protocols.election.rules import public_key_of
+from protocols.election.rules import double_voters, public_key_of
+from protocols.election.values import Certificate
 from protocols.errors import Refusal
 from protocols.messages import AggregateNotice, AnyMessage, EpochNotice, RoundNotice
 from protocols.signing import KEY_PROPERTY, SIGNATURE_PROPERTY, Verifier
@@ -55,7 +56,15 @@ class SignedAnswer(Struct, frozen=True, kw_only=True, tag="answer"):
     heard_s: float
 
 
-Exhibit = Notice | SignedReceipt | SignedAnswer
+class TwoCertificates(Struct, frozen=True, kw_only=True, tag="certificates"):
+    """Two leaders of one term: whoever has a vote in both certificates voted twice."""
+
+    first: Certificate
+    second: Certificate
+    heard_s: float
+
+
+Exhibit = Notice | SignedReceipt | SignedAnswer | TwoCertificates
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -83,6 +92,7 @@ def proofs(exhibits: Iterable[Exhibit], community: str, coordinator_keys: Sequen
     held = list(exhibits)
     verifier = Verifier(community, {COORDINATOR: coordinator_keys})
     keys = _member_keys(held, verifier)
+    found = [proof for exhibit in held if isinstance(exhibit, TwoCertificates) for proof in _double_votes(exhibit, held, verifier)]
     for name, known in keys.items():
         verifier.trust(name, known)
     said: dict[tuple[str, str], list[tuple[Statement, Exhibit]]] = {}
@@ -91,7 +101,6 @@ def proofs(exhibits: Iterable[Exhibit], community: str, coordinator_keys: Sequen
         if judged is not None:
             author, statement = judged
             said.setdefault((author, statement.round_name), []).append((statement, exhibit))
-    found = []
     for (author, _), statements in said.items():
         for index, (second, later) in enumerate(statements):
             for first, earlier in statements[:index]:
@@ -122,7 +131,7 @@ def _judged(exhibit: Exhibit, keys: Mapping[str, list[Ed25519PublicKey]], verifi
             return _receipt(exhibit, keys)
         case Notice():
             return _statement(exhibit, verifier)
-        case SignedAnswer():
+        case SignedAnswer() | TwoCertificates():
             return None
 
 
@@ -150,6 +159,15 @@ def _statement(exhibit: Notice, verifier: Verifier) -> tuple[str, Statement] | N
         case _:
             author = content.sender
     return (author, statement) if author == content.sender else None
+
+
+def _double_votes(exhibit: TwoCertificates, held: Sequence[Exhibit], verifier: Verifier) -> Iterator[Proof]:
+    for other in held:
+        notice = _read(other, verifier) if isinstance(other, Notice) else None
+        if isinstance(notice, EpochNotice):
+            for voter in double_voters(notice.epoch, exhibit.first, exhibit.second):
+                words = f"two votes in term {exhibit.first.term}: for {exhibit.first.leader!r} and for {exhibit.second.leader!r}"
+                yield Proof(author=voter, words=words, first=exhibit, second=exhibit)
 
 
 def _read(exhibit: Notice, verifier: Verifier) -> AnyMessage | None:

@@ -12,6 +12,8 @@ adapted to signed votes and leases; Li et al. 2026, section 4.4, for reputation)
 6. A member that lost its memory abstains until no candidacy that had its vote can still be counted, then asks, and votes again only
    above the highest term that a quorum of the others reports. Others without memory do not answer. Until then nothing is written:
    a ballot on the disk would say after the next restart that nothing was lost.
+7. Members hold a leader to its tenure: past it they promise nothing more, and whoever led last is voted for after the others had their
+   turn. A request far beyond every known term is not believed, or one member could use all terms up.
 
 | role | on | does | becomes |
 |---|---|---|---|
@@ -31,9 +33,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec import Struct
 
 from protocols.election import rules
+from protocols.election.effects import Effect, Expose, Follow, Persist, Send, StepDown
 from protocols.election.values import (
     Ballot,
     Certificate,
@@ -57,35 +59,6 @@ class Role(StrEnum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
     LEADER = "leader"
-
-
-class Persist(Struct, frozen=True):
-    """Write the ballot durably before any later effect is carried out."""
-
-    ballot: Ballot
-
-
-class Send(Struct, frozen=True):
-    """Send to one member, or to all where `to` is None."""
-
-    message: ElectionMessage
-    to: str | None = None
-
-
-class Follow(Struct, frozen=True):
-    """A certificate was accepted: this is the leader now, under this term."""
-
-    certificate: Certificate
-
-
-class StepDown(Struct, frozen=True):
-    """This member no longer acts as leader."""
-
-    term: int
-    reason: str
-
-
-Effect = Persist | Send | Follow | StepDown
 
 
 class Node:
@@ -126,7 +99,7 @@ class Node:
         self._sent_s: dict[int, float] = {}
         self._acks: dict[int, set[str]] = {}
         self._lease_until_s = float("-inf")
-        self._elected_s = 0.0
+        self._elected_s = self._followed_s = 0.0
         self._ranked: tuple[int, Certificate | None, tuple[str, ...]] = (-1, None, ())
 
     def __repr__(self) -> str:
@@ -226,7 +199,7 @@ class Node:
         self.role = Role.CANDIDATE
         self._requested_s = now_s
         self._attempts += 1
-        self._votes = {self.name: rules.sign_vote(self._key, self.epoch.number, term, self.name, self.name)}
+        self._votes = {self.name: rules.sign_vote(self._key, self.epoch, term, self.name, self.name)}
         request = VoteRequest(epoch=self.epoch.number, term=term, candidate=self.name)
         return [Persist(self.ballot), Send(request), *self._elected(now_s)]
 
@@ -236,12 +209,15 @@ class Node:
 
     def _on_request(self, request: VoteRequest, now_s: float) -> list[Effect]:
         candidate = request.candidate
-        if self.amnesiac or candidate not in {seat.name for seat in self.epoch.eligible()}:
+        eligible = candidate in {seat.name for seat in self.epoch.eligible()}
+        if self.amnesiac or not eligible or not rules.within_reach(request.term, self.ballot):
             return []
         if request.term <= self.ballot.fence:
             return [] if self.certificate is None else [Send(self.certificate, to=candidate)]
         if self.role is Role.LEADER or now_s < self._promise_until_s:
             return [] if self.certificate is None else [Send(self.certificate, to=candidate)]
+        if self.certificate is not None and candidate == self.certificate.leader and now_s < self._promise_until_s + self._lead_of_others():
+            return []
         voted_before = request.term == self.ballot.term and self.ballot.candidate == candidate
         if request.term <= self.ballot.term and not voted_before:
             return []
@@ -252,8 +228,12 @@ class Node:
             self._requested_s = now_s
             self._attempts = max(self._attempts, 1)
             effects.append(Persist(self.ballot))
-        vote = rules.sign_vote(self._key, self.epoch.number, request.term, candidate, self.name)
+        vote = rules.sign_vote(self._key, self.epoch, request.term, candidate, self.name)
         return [*effects, Send(vote, to=candidate)]
+
+    def _lead_of_others(self) -> float:
+        """How long the last leader's request is left unanswered, so that one who will not wait its turn gains nothing."""
+        return 0.5 * self._timing.stagger_s * (len(self.epoch.eligible()) - 1)
 
     def _on_vote(self, vote: Vote, now_s: float) -> list[Effect]:
         counted = (
@@ -286,7 +266,7 @@ class Node:
         self.certificate = certificate
         self.ballot = Ballot(epoch=self.epoch.number, term=term, candidate=self.name, fence=term)
         self._attempts = 0
-        self._elected_s = now_s
+        self._elected_s = self._followed_s = now_s
         self._lease_until_s = float("-inf")
         self._sent_s, self._acks = {}, {}
         return [Persist(self.ballot), Send(certificate), Follow(certificate), *self._beat(now_s)]
@@ -328,6 +308,8 @@ class Node:
             return [Send(CertificateQuery(epoch=self.epoch.number, term=beat.term, member=self.name), to=beat.leader)]
         if certificate.leader != beat.leader or self.role is Role.LEADER:
             return []
+        if not rules.may_still_lead(self.epoch, self._timing, self._followed_s, now_s):
+            return []
         self._give_up()
         self._attempts = 0
         self._promise_until_s = max(self._promise_until_s, now_s + self._timing.promise_s)
@@ -349,7 +331,7 @@ class Node:
 
     def _on_certificate(self, certificate: Certificate, now_s: float) -> list[Effect]:
         if certificate.term <= self.ballot.fence and not (certificate.term == self.ballot.fence and self.certificate is None):
-            return []
+            return self._exposed(certificate)
         try:
             rules.check_certificate(self.epoch, certificate)
         except rules.CertificateRefused:
@@ -358,6 +340,7 @@ class Node:
         self._give_up()
         self._attempts = 0
         self.certificate = certificate
+        self._followed_s = now_s
         self._promise_until_s = max(self._promise_until_s, now_s + self._timing.promise_s)
         if certificate.term > self.ballot.fence:
             ballot = self.ballot
@@ -365,6 +348,12 @@ class Node:
             if not self.amnesiac:
                 effects.append(Persist(self.ballot))
         return [*effects, Follow(certificate)]
+
+    def _exposed(self, certificate: Certificate) -> list[Effect]:
+        """Two leaders of one term cannot be without members that voted twice: their own signatures say who."""
+        known = self.certificate
+        voters = () if known is None else rules.double_voters(self.epoch, known, certificate)
+        return [] if known is None or not voters else [Expose(voters, known, certificate)]
 
     def _release(self, leader: str, term: int, now_s: float) -> list[Effect]:
         certificate = self.certificate
@@ -392,7 +381,7 @@ class Node:
         self._reports[report.member] = report.term
         if self.epoch.weight(frozenset(self._reports)) < self.epoch.quorum_weight:
             return []
-        term = max(*self._reports.values(), self.ballot.fence)
+        term = max(rules.reported_term(self._reports.values()), self.ballot.fence)
         self.ballot = Ballot(epoch=self.epoch.number, term=term, candidate=None, fence=self.ballot.fence)
         self.amnesiac = False
         return [Persist(self.ballot)]

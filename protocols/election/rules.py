@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from protocols.election.values import Ballot, Certificate, Epoch, Seat, Vote
+from protocols.election.values import Ballot, Certificate, Epoch, Seat, Timing, Vote
 from protocols.errors import ProtocolError
 
 BACKUPS: Final = 3
 INCUMBENT_FACTOR: Final = 0.7
 """Each term in a row multiplies the incumbent's chance by this, so that nobody holds the seat for ever."""
+
+
+TERM_LEAP: Final = 1 << 24
+"""No honest member is so far ahead: it would have stood in vain for a year. Without a bound, one request could use all terms up."""
 
 
 class CertificateRefused(ProtocolError):
@@ -44,15 +50,46 @@ def ranking(epoch: Epoch, term: int, *, incumbent: str | None = None, held: int 
     return tuple(name for _, name in sorted((key(seat.name, seat.reputation), seat.name) for seat in epoch.eligible()))
 
 
-def vote_bytes(epoch: int, term: int, candidate: str, voter: str) -> bytes:
+@lru_cache(maxsize=16)
+def epoch_digest(epoch: Epoch) -> str:
+    """What votes are bound to: all of the registered membership, so that they count in no other community, region or epoch."""
+    return hashlib.sha256(b"commonwatt/1 epoch\0" + msgspec.json.encode(epoch)).hexdigest()
+
+
+def vote_bytes(epoch: Epoch, term: int, candidate: str, voter: str) -> bytes:
     """What a vote's signature covers."""
-    return f"commonwatt/1 vote\0{epoch}\0{term}\0{candidate}\0{voter}".encode()
+    return f"commonwatt/1 vote\0{epoch_digest(epoch)}\0{term}\0{candidate}\0{voter}".encode()
 
 
-def sign_vote(key: Ed25519PrivateKey, epoch: int, term: int, candidate: str, voter: str) -> Vote:
+def sign_vote(key: Ed25519PrivateKey, epoch: Epoch, term: int, candidate: str, voter: str) -> Vote:
     """The member's vote. It must be durable before this leaves the member."""
     signature = key.sign(vote_bytes(epoch, term, candidate, voter)).hex()
-    return Vote(epoch=epoch, term=term, candidate=candidate, voter=voter, signature=signature)
+    return Vote(epoch=epoch.number, term=term, candidate=candidate, voter=voter, signature=signature)
+
+
+def within_reach(term: int, ballot: Ballot) -> bool:
+    """Whether a member that has this ballot believes that somebody stands in this term."""
+    return term <= max(ballot.term, ballot.fence) + TERM_LEAP
+
+
+def reported_term(terms: Collection[int]) -> int:
+    """The highest term that others report, but for what no honest member can be at."""
+    return max(term for term in terms if term <= min(terms) + TERM_LEAP)
+
+
+def may_still_lead(epoch: Epoch, timing: Timing, followed_s: float, now_s: float) -> bool:
+    """Whether a leader that was followed since `followed_s` is within its tenure: members hold it to what it should keep by itself."""
+    return len(epoch.eligible()) < 2 or now_s < followed_s + timing.tenure_s * (1.0 + timing.drift_frac) + timing.promise_s
+
+
+def double_voters(epoch: Epoch, first: Certificate, second: Certificate) -> tuple[str, ...]:
+    """Who has signed votes for two leaders of one term: what the two certificates prove against them."""
+    if (first.epoch, first.term) != (second.epoch, second.term) or first.leader == second.leader or first.epoch != epoch.number:
+        return ()
+    voters = [
+        {voter for voter, signature in one.votes if _signed(epoch, one.term, one.leader, voter, signature)} for one in (first, second)
+    ]
+    return tuple(sorted(voters[0] & voters[1]))
 
 
 def vote_is_valid(epoch: Epoch, vote: Vote) -> bool:
@@ -99,7 +136,7 @@ def carried(ballot: Ballot, epoch: Epoch) -> Ballot:
 
 def _signed(epoch: Epoch, term: int, candidate: str, voter: str, signature: str) -> bool:
     seat = next((seat for seat in epoch.seats if seat.name == voter), None)
-    return seat is not None and _verifies(seat.public_key, signature, vote_bytes(epoch.number, term, candidate, voter))
+    return seat is not None and _verifies(seat.public_key, signature, vote_bytes(epoch, term, candidate, voter))
 
 
 @lru_cache(maxsize=8192)

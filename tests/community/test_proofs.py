@@ -9,6 +9,8 @@ from msgspec import structs
 from edge.leadership.evidence import EvidenceLog
 from protocols.aggregation.evidence import Exhibit, Notice, Proof, SignedReceipt, proofs
 from protocols.aggregation.messages import Acknowledgement, Drops
+from protocols.election.rules import sign_vote
+from protocols.election.values import Certificate
 from protocols.messages import RoundCall, RoundNotice
 from protocols.signing import Signer
 from protocols.topics import coordinator_topic
@@ -136,3 +138,22 @@ async def test_what_somebody_says_who_does_not_lead_is_not_kept(tmp_path: Path) 
     name = other_than(street, street.leader(), outsider)
     kept = [exhibit for exhibit in exhibits(street, name) if isinstance(exhibit, Notice)]
     assert kept and not any(f"/round/{outsider}/" in exhibit.topic for exhibit in kept)
+
+
+async def test_a_member_that_voted_for_two_leaders_of_one_term_is_proved_to_have(tmp_path: Path) -> None:
+    """Six of nine vote for one, and three of them for another as well: its own signatures stand in two certificates."""
+    street = await founded(tmp_path)
+    epoch = street.desk._kept.epoch
+    assert epoch is not None
+    term = max(street.members[name].term for name in street.names) + 1
+    certificates = []
+    for leader, voters in (("h000", street.names[:6]), ("h008", street.names[4:])):
+        votes = tuple((name, sign_vote(street.keys[name], epoch, term, leader, name).signature) for name in voters)
+        certificates.append(Certificate(epoch=epoch.number, term=term, leader=leader, held=1, backups=(), votes=votes))
+    witness = street.members["h003"]
+    for certificate in certificates:
+        witness.election.receive(certificate.leader, certificate, street.clock.monotonic_s())
+    street.kill("h003")
+    found = [proof for proof in proved(street, "h003") if "two votes" in proof.words]
+    assert [proof.author for proof in found] == ["h004", "h005"]
+    assert all("'h000'" in proof.words and "'h008'" in proof.words for proof in found)

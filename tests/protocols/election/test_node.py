@@ -10,14 +10,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocols.election import rules
-from protocols.election.node import Effect, Follow, Node, Persist, Role, Send, StepDown
+from protocols.election.effects import Effect, Expose, Follow, Persist, Send, StepDown
+from protocols.election.node import Node, Role
 from protocols.election.values import (
     Ballot,
     Certificate,
     ElectionMessage,
     Epoch,
     Heartbeat,
+    Resignation,
     Seat,
+    TermReport,
     Timing,
     Vote,
     VoteRequest,
@@ -298,3 +301,80 @@ def test_reputation_is_preferred_in_proportion_to_its_square() -> None:
 def test_a_role_is_a_word() -> None:
     assert repr(Street(1).nodes["h0"]).startswith("Node(h0, follower")
     assert Role.LEADER.value == "leader"
+
+
+def certificate_of(one: Epoch, leader: str, voters: tuple[int, ...], term: int = 7) -> Certificate:
+    votes = tuple((f"h{i}", rules.sign_vote(key(i), one, term, leader, f"h{i}").signature) for i in voters)
+    return Certificate(epoch=one.number, term=term, leader=leader, held=1, backups=(), votes=votes)
+
+
+def test_a_vote_counts_in_the_very_epoch_it_was_given_in_and_in_no_other_of_that_number() -> None:
+    """Another community, a region, or an operator that tells two members different things: one number, other seats."""
+    mine = epoch(5)
+    others = [
+        msgspec.structs.replace(mine, seed="11" * 32),
+        msgspec.structs.replace(mine, reputation_min=0.1),
+        msgspec.structs.replace(mine, seats=mine.seats[:4]),
+    ]
+    for other in others:
+        certificate = certificate_of(other, "h0", (0, 1, 2))
+        rules.check_certificate(other, certificate)
+        with pytest.raises(rules.CertificateRefused, match="does not verify"):
+            rules.check_certificate(mine, certificate)
+        assert not rules.vote_is_valid(mine, rules.sign_vote(key(1), other, 7, "h0", "h1"))
+
+
+def test_one_member_cannot_use_up_the_terms() -> None:
+    voter = Street(3).nodes["h1"]
+    for term in (2**53 - 1, rules.TERM_LEAP + 1):
+        assert voter.receive("h0", VoteRequest(epoch=1, term=term, candidate="h0"), 10.0) == []
+    assert voter.ballot.term == 0
+    assert voter.receive("h0", VoteRequest(epoch=1, term=1000, candidate="h0"), 10.0) != []
+
+
+def test_one_absurd_report_does_not_silence_a_member_that_lost_its_memory() -> None:
+    street = Street(5)
+    street.run(3.0)
+    node = street.boot(4, disk=False)
+    street.nodes["h4"] = node
+    assert node.amnesiac
+    for name, term in (("h0", 2**53 - 1), ("h1", 3), ("h2", 5)):
+        report = TermReport(epoch=1, term=term, member=name, nonce="ab" * 32)
+        street.carry_out("h4", node.receive(name, report, street.now_s))
+    assert not node.amnesiac and node.ballot.term == 5
+
+
+def test_a_leader_that_will_not_resign_loses_its_seat_when_its_tenure_is_over() -> None:
+    street = Street(5, Timing(tenure_s=3.0))
+    street.run(2.0)
+    first = street.leader()
+    street.nodes[first]._timing = Timing(tenure_s=1e9)
+    street.run(6.0)
+    assert street.leader() != first
+
+
+def test_whoever_led_last_and_stands_at_once_is_left_waiting_until_the_others_had_their_turn() -> None:
+    street = Street(5, Timing(tenure_s=3.0))
+    street.run(2.0)
+    first = street.leader()
+    voter = next(node for name, node in street.nodes.items() if name != first)
+    released_s = street.now_s + 0.01
+    voter.receive(first, Resignation(epoch=1, term=voter.term, leader=first), released_s)
+    request = VoteRequest(epoch=1, term=voter.term + 1, candidate=first)
+    assert voter.receive(first, request, released_s) == []
+    assert [type(effect) for effect in voter.receive(first, request, released_s + 4 * TIMING.stagger_s)] == [Persist, Send]
+
+
+def test_two_leaders_of_one_term_expose_who_voted_twice_and_change_nothing() -> None:
+    street = Street(5)
+    first = certificate_of(street.epoch, "h0", (0, 1, 2))
+    second = certificate_of(street.epoch, "h3", (2, 3, 4))
+    node = street.nodes["h1"]
+    street.carry_out("h1", node.receive("h0", first, 10.0))
+    [exposed] = node.receive("h3", second, 10.1)
+    assert exposed == Expose(("h2",), first, second)
+    assert node.accepts("h0", 7) and not node.accepts("h3", 7)
+    forged = msgspec.structs.replace(second, votes=(*second.votes[1:], ("h1", second.votes[0][1])))
+    assert rules.double_voters(street.epoch, first, forged) == ()
+    assert node.receive("h0", first, 10.2) == [], "the same certificate again is none"
+    assert rules.double_voters(street.epoch, first, certificate_of(street.epoch, "h3", (2, 3, 4), term=8)) == ()
