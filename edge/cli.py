@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config(run)
     run.add_argument("--cycles", type=_positive, metavar="N", help="stop after N control cycles")
+    run.add_argument("--plain", action="store_true", help="log lines alone, also on a terminal")
     run.set_defaults(run=_run)
     add_init_parser(commands)
     add_enrolment_parsers(commands)
@@ -91,10 +92,12 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from edge.config import load_config
     from edge.runner import run
+    from edge.upkeep.screen import terminal
 
     config = load_config(args.config)
     try:
-        run(config, args.config.resolve().parent, cycles=args.cycles, environment=os.environ)
+        shown = terminal(os.environ, plain=args.plain)
+        run(config, args.config.resolve().parent, cycles=args.cycles, environment=os.environ, terminal=shown)
     except ConfigurationError as error:
         raise ConfigurationError(f"{args.config}: {error}") from error
     return 0

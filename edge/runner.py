@@ -13,7 +13,7 @@ import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
@@ -29,6 +29,7 @@ from edge.store import Store
 from edge.upkeep.expiry_log import ExpiryLog
 from edge.upkeep.live import LiveView
 from edge.upkeep.live_socket import LiveSocket, hold_alone, socket_path
+from edge.upkeep.screen import Screen
 from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
 from protocols.credentials import Expiries
@@ -157,13 +158,23 @@ def expiry_log(config: EdgeConfig, folder: Path, clock: Clock) -> ExpiryLog:
     return ExpiryLog(Expiries(files, clock.monotonic_s).read)
 
 
-def run(config: EdgeConfig, folder: Path, *, cycles: int | None = None, environment: Mapping[str, str] = NO_MANAGER) -> int:
-    """Run until SIGTERM or SIGINT; returns how many cycle beginnings were missed. `environment` says where the service manager is."""
+def run(
+    config: EdgeConfig,
+    folder: Path,
+    *,
+    cycles: int | None = None,
+    environment: Mapping[str, str] = NO_MANAGER,
+    terminal: TextIO | None = None,
+) -> int:
+    """Run until SIGTERM or SIGINT; returns how many cycle beginnings were missed. `environment` says where the service manager is,
+    `terminal` is where the live view is shown, if it is."""
     with hold_alone(folder / config.store.path):
-        return asyncio.run(_run(config, folder, cycles, environment))
+        return asyncio.run(_run(config, folder, cycles, environment, terminal))
 
 
-async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment: Mapping[str, str]) -> int:
+async def _run(
+    config: EdgeConfig, folder: Path, cycles: int | None, environment: Mapping[str, str], terminal: TextIO | None
+) -> int:
     clock = SystemClock()
     manager = ServiceManager(environment, patience_s=SILENT_CYCLES * config.control.cycle_s)
     stop = asyncio.Event()
@@ -184,8 +195,12 @@ async def _run(config: EdgeConfig, folder: Path, cycles: int | None, environment
     await watch.start()
     beside = None if part is None else loop.create_task(part.run(stop))
     expiry = expiry_log(config, folder, clock)
-    observers = (manager_observer(manager), view.observe, watch.cycle, lambda record: expiry.look(record.time_s))
-    missed = await run_agent(agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=observers)
+    observers: list[Observer] = [manager_observer(manager), view.observe, watch.cycle, lambda record: expiry.look(record.time_s)]
+    with contextlib.ExitStack() as shown:
+        if terminal is not None:
+            screen = shown.enter_context(Screen(view.state, terminal, colour="NO_COLOR" not in environment))
+            observers.append(lambda record: screen.show())
+        missed = await run_agent(agent, clock=clock, cycle_s=config.control.cycle_s, stop=stop, cycles=cycles, observers=observers)
     stop.set()
     if beside is not None:
         await beside

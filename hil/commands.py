@@ -39,8 +39,8 @@ def run_command(options: argparse.Namespace) -> int:
     order = Order(loaded=loaded, mode=options.mode, seed=seed, out=out, mosquitto=options.mosquitto, page_port=options.serve)
     if order.page_port is not None:
         sys.stderr.write(f"the page, while the run lasts: {page_url(order.page_port)}\n")
-    with RunDisplay(loaded.scenario.control.cycle_s) as display:
-        results = run_order(order, display.update)
+    with RunDisplay(loaded.scenario.control.cycle_s, loaded.scenario.limits, utc_offset_s=loaded.scenario.day.utc_offset_s) as display:
+        results = run_order(order, display.update, display.glance)
     report = out / "report.html"
     write_report(results, load_records(out, tuple(results.runs)), report)
     if options.json:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from hil.errors import RunError
 
@@ -44,6 +45,31 @@ class Frame(NamedTuple):
     source_w: float
     losses_w: float
     edge_alive: npt.NDArray[np.bool_]
+
+
+class Glance(Struct, frozen=True, kw_only=True):
+    """The feeder in one plant step, for a person who watches the run."""
+
+    time_s: float
+    source_w: float
+    transformer_frac: float
+    voltage_min_v: float
+    voltage_max_v: float
+    homes_alive: int
+    homes: int
+
+
+def glance_of(frame: Frame) -> Glance:
+    """What a person wants to know of a frame."""
+    return Glance(
+        time_s=frame.time_s,
+        source_w=frame.source_w,
+        transformer_frac=frame.transformer_frac,
+        voltage_min_v=float(frame.voltage_min_v.min()),
+        voltage_max_v=float(frame.voltage_max_v.max()),
+        homes_alive=int(frame.edge_alive.sum()),
+        homes=len(frame.edge_alive),
+    )
 
 
 HOME_SERIES = (

@@ -30,7 +30,7 @@ from hil.day import build_day
 from hil.errors import HilError, RunError
 from hil.faults import FaultPlan
 from hil.feeder import read_feeder
-from hil.frames import Record, load_record
+from hil.frames import Glance, Record, load_record
 from hil.realtime import RealtimeRun
 from hil.results import (
     UNCOORDINATED,
@@ -52,6 +52,7 @@ from hil.world import World
 Mode = Literal["sim", "lockstep", "realtime"]
 VARIANTS = (UNCOORDINATED, WITH_ENVELOPES)
 RunProgress = Callable[[str, int, int], None]
+RunGlance = Callable[[str, Glance], None]
 PR_SET_PDEATHSIG = 1
 
 
@@ -76,11 +77,11 @@ class Finished(Struct, frozen=True, kw_only=True):
     timings: dict[str, float]
 
 
-def run_order(order: Order, progress: RunProgress) -> Results:
+def run_order(order: Order, progress: RunProgress, glance: RunGlance | None = None) -> Results:
     """Run the variants of an order side by side and write `results.json`, `timings.json` and the records into its folder."""
     order.out.mkdir(parents=True, exist_ok=True)
     begun_s = time.monotonic()
-    finished = _in_processes(order, progress) if len(order.variants) > 1 else _here(order, progress)
+    finished = (_in_processes if len(order.variants) > 1 else _here)(order, progress, glance)
     timings = {variant: done.timings for variant, done in finished.items()}
     timings["both"] = {"wall_s": time.monotonic() - begun_s}
     (order.out / "timings.json").write_bytes(msgspec.json.format(msgspec.json.encode(timings), indent=1) + b"\n")
@@ -117,7 +118,9 @@ def gather(order: Order, finished: dict[str, Finished]) -> Results:
     )
 
 
-def run_variant(order: Order, variant: str, progress: Callable[[int, int], None]) -> RunOutcome:
+def run_variant(
+    order: Order, variant: str, progress: Callable[[int, int], None], glance: Callable[[Glance], None] | None = None
+) -> RunOutcome:
     """One variant in this process."""
     loaded = order.loaded
     folder = Path(tempfile.mkdtemp(prefix=f"commonwatt-{variant}-"))
@@ -131,6 +134,7 @@ def run_variant(order: Order, variant: str, progress: Callable[[int, int], None]
                 folder=folder,
                 mosquitto=order.mosquitto,
                 page_port=order.page_port if coordinated else None,
+                glance=glance,
             )
             return asyncio.run(live.play(progress))
         day = build_day(loaded)
@@ -139,7 +143,7 @@ def run_variant(order: Order, variant: str, progress: Callable[[int, int], None]
         served = None
         if coordinated and order.page_port is not None and isinstance(stage, SocketStage):
             served = ServedPage(order.page_port, folder / "page", order.mosquitto)
-        run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=coordinated, folder=folder, served=served)
+        run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=coordinated, folder=folder, served=served, glance=glance)
         return run_on_loop(order.mode, run, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -159,17 +163,24 @@ def record_path(out: Path, variant: str) -> Path:
     return out / f"{variant}.npz"
 
 
-def _here(order: Order, progress: RunProgress) -> dict[str, Finished]:
-    return {variant: _finish(order, variant, functools.partial(progress, variant)) for variant in order.variants}
+def _here(order: Order, progress: RunProgress, glance: RunGlance | None) -> dict[str, Finished]:
+    return {
+        variant: _finish(
+            order, variant, functools.partial(progress, variant), None if glance is None else functools.partial(glance, variant)
+        )
+        for variant in order.variants
+    }
 
 
-def _finish(order: Order, variant: str, progress: Callable[[int, int], None]) -> Finished:
-    outcome = run_variant(order, variant, progress)
+def _finish(
+    order: Order, variant: str, progress: Callable[[int, int], None], glance: Callable[[Glance], None] | None
+) -> Finished:
+    outcome = run_variant(order, variant, progress, glance)
     outcome.record.save(record_path(order.out, variant))
     return Finished(summary=outcome.summary, checks=outcome.checks, plan=outcome.plan, timings=outcome.timings)
 
 
-def _in_processes(order: Order, progress: RunProgress) -> dict[str, Finished]:
+def _in_processes(order: Order, progress: RunProgress, glance: RunGlance | None) -> dict[str, Finished]:
     # One thread for linear algebra in each process: two of them on two cores would wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
@@ -193,6 +204,9 @@ def _in_processes(order: Order, progress: RunProgress) -> dict[str, Finished]:
                     raise RunError(f"the run {variant!r} ended with status {process.exitcode} and left no result") from None
                 if kind == "progress":
                     progress(variant, *content)
+                elif kind == "glance":
+                    if glance is not None:
+                        glance(variant, *content)
                 elif kind == "error":
                     raise RunError(f"{variant}: {content[0]}")
                 else:
@@ -213,7 +227,9 @@ def _child(order: Order, variant: str, pipe: Connection, log_level: int) -> None
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     logging.basicConfig(level=log_level, format=f"%(asctime)s {variant} %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        finished = _finish(order, variant, lambda done, total: pipe.send(("progress", done, total)))
+        finished = _finish(
+            order, variant, lambda done, total: pipe.send(("progress", done, total)), lambda seen: pipe.send(("glance", seen))
+        )
     except HilError as error:
         pipe.send(("error", str(error)))
     else:

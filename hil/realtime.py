@@ -25,7 +25,7 @@ from hil.faulting import Calendar, install_device_faults
 from hil.faults import Fault, draw_faults
 from hil.feeder import read_feeder
 from hil.forgery import forgeries
-from hil.frames import Frame
+from hil.frames import Frame, Glance, glance_of
 from hil.processes import EdgeProcesses, start_command, stop_process
 from hil.run import RunOutcome
 from hil.scenario import LoadedScenario
@@ -54,6 +54,7 @@ class RealtimeRun:
         folder: Path,
         mosquitto: Path | None,
         page_port: int | None = None,
+        glance: Callable[[Glance], None] | None = None,
     ) -> None:
         self._loaded = _now(loaded)
         scenario = self._scenario = self._loaded.scenario
@@ -66,6 +67,7 @@ class RealtimeRun:
         self._watching = Watching(scenario, self._day, self._world, coordinated=coordinated)
         self._watches = {name: EnvelopeWatch() for name in self._world.names}
         self._published = PublishedRegister()
+        self._glance = glance
         self._verifier = Verifier(scenario.name, {COORDINATOR: [self._keys.private[COORDINATOR].public_key()]})
         self._coordinator: subprocess.Popen[bytes] | None = None
         self._served = None if page_port is None else ServedPage(page_port, folder / "page", mosquitto)
@@ -129,6 +131,8 @@ class RealtimeRun:
             await asyncio.sleep(max(0.0, at_s + control.plant_step_s - time.time()))
             frames.append(self._world.step(cycle * steps + step, at_s, control.plant_step_s, limits_w, alive))
         self._watching.watch(now_s, frames)
+        if self._glance is not None:
+            self._glance(glance_of(frames[-1]))
 
     def _listen(self) -> None:
         """Believe what the coordinator signed, and nothing else."""

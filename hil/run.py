@@ -22,7 +22,7 @@ from hil.envelope_watch import PublishedRegister, envelope_limits
 from hil.faulting import Calendar, install_device_faults
 from hil.faults import Fault, FaultPlan, draw_faults
 from hil.forgery import forgeries
-from hil.frames import Frame, Record
+from hil.frames import Frame, Glance, Record, glance_of
 from hil.garbage import collecting_seldom
 from hil.households import NeighbourhoodDay
 from hil.participants import CoordinatorSlot, EdgeSlot, Surroundings
@@ -65,6 +65,7 @@ class FeederRun:
         coordinated: bool,
         folder: Path,
         served: ServedPage | None = None,
+        glance: Callable[[Glance], None] | None = None,
     ) -> None:
         scenario = loaded.scenario
         self._scenario = scenario
@@ -107,6 +108,7 @@ class FeederRun:
         self._edges: tuple[EdgeSlot, ...] = ()
         self._coordinator: CoordinatorSlot | None = None
         self._served = served
+        self._glance = glance
 
     async def play(self, progress: Progress, at_rest: Callable[[], Awaitable[None]] | None = None) -> RunOutcome:
         """Run from start to end. `at_rest` is awaited before every `PROGRESS_CYCLES` cycles."""
@@ -194,6 +196,8 @@ class FeederRun:
             at_s = now_s + step * self._step_s
             frames.append(self._world.step(cycle * steps + step, at_s, self._step_s, envelope_limits(watches, at_s), alive))
         self._watching.watch(now_s, frames)
+        if self._glance is not None and cycle % PROGRESS_CYCLES == 0:
+            self._glance(glance_of(frames[-1]))
 
     async def _apply(self, fault: Fault, begins: bool, now_s: float) -> None:
         log.debug("%s %s %s", fault.kind, fault.target, "begins" if begins else "ends")

@@ -199,8 +199,8 @@ class Board:
             return
         self._status[sender] = status
         if before is not None and before.state is not status.state:
-            kind, words = event_of_state(before.state, status.state)
-            self._happened(kind, f"{words}: {'; '.join(status.reasons)}" if status.reasons else words, sender)
+            kind, words = event_of_state(status.state, status.reasons)
+            self._happened(kind, words, sender)
 
     def _take_coordinator(self, status: Status) -> None:
         before = self._coordinator

@@ -148,9 +148,8 @@ def _changes_of_state(bodies: Sequence[str]) -> list[Event]:
         status = msgspec.json.decode(body, type=Status)
         before = last.get(status.sender)
         if before is not None and before is not status.state:
-            kind, words = event_of_state(before, status.state)
-            reasons = f": {'; '.join(status.reasons)}" if status.reasons else ""
-            found.append(Event(time_s=status.time_s, kind=kind, text=words + reasons, who=status.sender))
+            kind, words = event_of_state(status.state, status.reasons)
+            found.append(Event(time_s=status.time_s, kind=kind, text=words, who=status.sender))
         last[status.sender] = status.state
     return found
 

@@ -26,15 +26,20 @@ REASON_WORDS: Final = {
 STATE_WORDS: Final = {
     "failsafe": "a home is in failsafe: it holds its safest limits until its devices or its envelope are back",
     "default": "a home fell back to its default envelope",
-    "controlled": "a home follows its envelope again",
+    "controlled": "a home follows its envelope",
     "offline": "a home has gone offline",
     "exceeded": "a home was outside its envelope for more than 15 s",
     "leader": "the homes have a new leader",
 }
 
 
-def event_of_state(before: SafetyState, after: SafetyState) -> tuple[str, str]:
-    """Kind and words of a home's change of state."""
+def event_of_state(after: SafetyState, reasons: tuple[str, ...]) -> tuple[str, str]:
+    """Kind and words of a home's change of state; why, where it is for the worse."""
+    kind, words = _state_words(after)
+    return kind, f"{words}: {'; '.join(reasons)}" if reasons and kind != "controlled" else words
+
+
+def _state_words(after: SafetyState) -> tuple[str, str]:
     match after:
         case SafetyState.FAILSAFE:
             return "failsafe", "failsafe"
@@ -43,4 +48,4 @@ def event_of_state(before: SafetyState, after: SafetyState) -> tuple[str, str]:
         case SafetyState.OFFLINE:
             return "offline", "offline"
         case _:
-            return "controlled", "follows its envelope again" if before is not SafetyState.ONLINE else "follows its envelope"
+            return "controlled", "follows its envelope"

@@ -48,6 +48,7 @@ export class EnvelopeChart extends Chart {
   constructor(box, height = HEIGHT) {
     super(box, height);
     this.markAt = null;
+    this.span = [null, null];
   }
 
   options() {
@@ -57,7 +58,7 @@ export class EnvelopeChart extends Chart {
       return [Math.min(low - room, 0), Math.max(high + room, 0)];
     };
     return {
-      scales: { y: { range: scale } },
+      scales: { x: { range: (plot, low, high) => [this.span[0] ?? low, this.span[1] ?? high] }, y: { range: scale } },
       axes: axes((value) => `${value} kW`),
       series: [
         { value: (plot, s) => (s === null ? "–" : new Date(s * 1000).toLocaleTimeString(undefined, { hourCycle: "h23" })), label: "time" },
@@ -75,6 +76,11 @@ export class EnvelopeChart extends Chart {
   setSeries(times, netW, importW, exportW) {
     const kw = (values, sign = 1) => values.map((value) => (value === null || value === undefined ? null : (sign * value) / 1000));
     this.show([times, kw(importW), kw(exportW, -1), kw(netW)]);
+  }
+
+  // From when to when the chart goes; null is where the data go.
+  setSpan(from, until) {
+    this.span = [from, until];
   }
 
   setMark(seconds) {

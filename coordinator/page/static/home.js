@@ -66,6 +66,7 @@ export class HomePanel {
     for (const name of Object.keys(own)) home[name] = own[name][step];
     this.#numbers(home);
     const times = own.net_import_w.map((_, index) => day.start_s + (index + 0.5) * day.step_s);
+    this.chart.setSpan(day.start_s, day.start_s + times.length * day.step_s);
     this.chart.setSeries(times, own.net_import_w, own.import_limit_w, own.export_limit_w);
     this.chart.setMark(times[step]);
   }
@@ -79,6 +80,7 @@ export class HomePanel {
     this.#showState();
     this.#numbers(this.home);
     this.chart.setMark(null);
+    this.chart.setSpan(null, null);
     this.chart.setSeries(...[0, 1, 2, 3].map((column) => this.points.map((point) => point[column])));
   }
 

@@ -128,15 +128,17 @@ function show(view) {
   at("homes-count").textContent = `${facts.reporting} of ${facts.homes}`;
   at("homes-words").textContent = facts.reporting === 0 ? "none has reported lately" : "reported lately";
   const leader = view.leader ?? state.leader;
-  at("leader").textContent = leader ?? (facts.term === null ? "none" : "elected");
+  at("leader-figure").hidden = facts.term === null;
+  at("leader").textContent = leader ?? "elected";
   const round = facts.round_name ? ` · round ${facts.round_name} ${facts.round_state}` : "";
-  at("round").textContent = facts.term === null ? "homes elect no leader here" : `term ${facts.term}${round}`;
+  at("round").textContent = `term ${facts.term}${round}`;
   at("coordinator").textContent = (STATES[facts.coordinator] ?? facts.coordinator).replace(/^\S+ /, "");
   at("coordinator-words").textContent = facts.reasons.join("; ") || (facts.coordinator === "online" ? "nothing to report" : "");
   showPrice(facts.price, view.time_s);
   showEvents(facts.events);
   showHomes(view.homes);
   chart.setMark(null);
+  chart.setSpan(null, null);
   chart.setSeries(...[0, 1, 2, 3].map((column) => state.points.map((point) => point[column])));
   liveBadge();
 }
@@ -159,12 +161,8 @@ function showFeeder(levels, loading) {
 }
 
 function showPrice(price, nowS) {
-  at("price-panel").hidden = !price;
-  if (!price) {
-    at("price").textContent = "–";
-    at("price-words").textContent = "no price is negotiated";
-    return;
-  }
+  at("price-panel").hidden = at("price-figure").hidden = !price;
+  if (!price) return;
   const index = Math.floor((nowS - price.start_s) / price.step_s);
   const present = price.per_kwh[Math.min(Math.max(index, 0), price.per_kwh.length - 1)];
   at("price").textContent = present.toFixed(3);
@@ -172,8 +170,22 @@ function showPrice(price, nowS) {
   prices.show([price.per_kwh.map((_, step) => price.start_s + step * price.step_s), price.per_kwh]);
 }
 
+// The same thing that befalls several homes within a minute is one line.
+function gathered(events) {
+  const lines = [];
+  for (const event of [...events].reverse()) {
+    const last = lines.at(-1);
+    if (last && event.who && last.who && last.kind === event.kind && last.text === event.text && last.time_s - event.time_s < 60) {
+      last.others += 1;
+    } else {
+      lines.push({ ...event, others: 0 });
+    }
+  }
+  return lines;
+}
+
 function showEvents(events) {
-  const rows = [...events].reverse().map((event) => {
+  const rows = gathered(events).map((event) => {
     const row = document.createElement("li");
     const time = document.createElement("time");
     time.textContent = clock(event.time_s);
@@ -181,14 +193,15 @@ function showEvents(events) {
     mark.textContent = sign(event.kind);
     mark.setAttribute("aria-hidden", "true");
     const words = document.createElement("span");
-    words.textContent = event.who ? `${event.who}: ${event.text}` : event.text;
+    const who = event.others ? `${event.who} and ${event.others} more` : event.who;
+    words.textContent = who ? `${who}: ${event.text}` : event.text;
     row.append(time, mark, words);
     return row;
   });
-  if (!rows.length) {
+  if (rows.length === 0) {
     const row = document.createElement("li");
     row.className = "quiet";
-    row.textContent = "Nothing since this page's server began to listen.";
+    row.textContent = state.replaying ? "Nothing until this time of the day." : "Nothing since this page's server began to listen.";
     rows.push(row);
   }
   at("events").replaceChildren(...rows);
@@ -238,6 +251,7 @@ function chooseHome(name) {
 
 function showStep(day, step) {
   state.replaying = true;
+  document.body.classList.add("replaying");
   const total = day.net_import_w[step] === null ? null
     : { net_import_w: day.net_import_w[step], import_limit_w: day.import_limit_w[step], export_limit_w: day.export_limit_w[step] };
   showTotal(total, { homes: 1, reporting: day.reporting[step] });
@@ -245,6 +259,7 @@ function showStep(day, step) {
   diagram.show(day.levels[step], day.loading_pct[step]);
   at("homes-count").textContent = `${day.reporting[step]} of ${state.view?.facts?.homes ?? "–"}`;
   const times = day.net_import_w.map((_, index) => day.start_s + (index + 0.5) * day.step_s);
+  chart.setSpan(day.start_s, day.start_s + times.length * day.step_s);
   chart.setSeries(times, day.net_import_w, day.import_limit_w, day.export_limit_w);
   chart.setMark(times[step]);
   at("clock").textContent = `${date(times[step])} ${clock(times[step], false)}`;
@@ -254,6 +269,7 @@ function showStep(day, step) {
 
 function showLive() {
   state.replaying = false;
+  document.body.classList.remove("replaying");
   homePanel.showLive();
   catchUp().catch(() => state.view && show(state.view));
 }

@@ -52,8 +52,8 @@ export class Replay {
     }
     const steps = this.day.net_import_w.length;
     at("step").max = steps - 1;
-    const last = this.day.reporting.findLastIndex((count) => count > 0);
-    at("step").value = last < 0 ? 0 : Math.min(last, Math.floor(steps / 2));
+    const [first, last] = [this.day.reporting.findIndex((count) => count > 0), this.day.reporting.findLastIndex((count) => count > 0)];
+    at("step").value = first < 0 ? 0 : Math.floor((first + last) / 2);
     this.#show();
   }
 

@@ -1,7 +1,9 @@
 // Numbers and times as people read them. Power comes in watts, positive into the thing named.
 
 export function power(watts, digits = 1) {
-  return watts === null || watts === undefined ? "–" : `${(watts / 1000).toFixed(digits)} kW`;
+  if (watts === null || watts === undefined) return "–";
+  const text = (watts / 1000).toFixed(digits);
+  return `${Number(text) === 0 ? text.replace("-", "") : text} kW`;
 }
 
 export function netWords(watts) {
