@@ -74,6 +74,8 @@ class RunDisplay:
         self._glances[run] = seen
 
     def _renderable(self) -> Group:
+        if not self._tasks:
+            return Group(Text("starting brokers, devices and controllers ..."))
         table = Table(box=None, pad_edge=False)
         table.add_column("")
         for column in ("time", "feeder", "transformer", "lowest", "highest", "controllers"):
