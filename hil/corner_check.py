@@ -3,7 +3,9 @@
 Where single-phase customers share a feeder the worst points are phase-mixed: all homes of one phase export what they may while those of
 another import what they may. So the eight patterns of import and export over three phases are solved by the plant's own power flow, and
 two more patterns drawn home by home. Reactive power follows active power as the operator assumes it, behind the source voltage of the
-network's tables: that is what the certificate speaks about. Only the robust class promises all of them.
+network's tables: that is what the certificate speaks about. The robust class promises all of them. The coincident class promises the
+points at which nobody exports while others import what they may, and the other way round, so there the homes of each pattern move
+together, once up and once down, and the rest stand still.
 """
 
 from __future__ import annotations
@@ -38,13 +40,17 @@ class PublishedEnvelopesHold:
 
     def watch(self, now_s: float, import_limit_w: Floats, export_limit_w: Floats) -> None:
         """Try the corners of the box that holds at `now_s`, once every home has an envelope."""
-        if now_s % self._interval_s != 0.0 or not self._robust:
+        if now_s % self._interval_s != 0.0:
             return
         if not (np.isfinite(import_limit_w).all() and np.isfinite(export_limit_w).all()):
             return
         drawn = [self._rng.random(len(self._phase)) < 0.5 for _ in range(DRAWN_PATTERNS)]
-        for imports in (*self._patterns, *drawn):
-            self._try(now_s, np.where(imports, import_limit_w, -export_limit_w))
+        for chosen in (*self._patterns, *drawn):
+            if self._robust:
+                self._try(now_s, np.where(chosen, import_limit_w, -export_limit_w))
+            else:
+                self._try(now_s, np.where(chosen, import_limit_w, 0.0))
+                self._try(now_s, np.where(chosen, -export_limit_w, 0.0))
 
     def result(self) -> CheckResult:
         """The tally."""
