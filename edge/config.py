@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from edge.devices.registry import DeviceConfig, check_device
 from edge.errors import ConfigurationError
+from edge.home_assistant.settings import HomeAssistantSection
 from edge.leadership.settings import AggregationSection, LeadershipSection, check_sections
 from edge.values import DeviceKind
 from protocols.mqtt_bus import MqttSettings
@@ -159,6 +160,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     leadership: LeadershipSection = LeadershipSection()
     aggregation: AggregationSection = AggregationSection()
     metrics: MetricsSection = MetricsSection()
+    home_assistant: HomeAssistantSection = HomeAssistantSection()
 
 
 def load_config(path: Path) -> EdgeConfig:

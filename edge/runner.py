@@ -23,6 +23,7 @@ from edge.correspondence import status_message
 from edge.devices.registry import ModbusSessions, open_device
 from edge.errors import ConfigurationError
 from edge.history import History, history_path
+from edge.home_assistant.bridge import open_bridge
 from edge.observation.watch import open_watch
 from edge.planning import PlanMaker
 from edge.store import Store
@@ -196,6 +197,10 @@ async def _run(
     beside = None if part is None else loop.create_task(part.run(stop))
     expiry = expiry_log(config, folder, clock)
     observers: list[Observer] = [manager_observer(manager), view.observe, watch.cycle, lambda record: expiry.look(record.time_s)]
+    bridge = open_bridge(config, folder)
+    if bridge is not None:
+        await bridge.start()
+        observers.append(bridge.cycle)
     with contextlib.ExitStack() as shown:
         if terminal is not None:
             screen = shown.enter_context(Screen(view.state, terminal, colour="NO_COLOR" not in environment))
@@ -204,6 +209,8 @@ async def _run(
     stop.set()
     if beside is not None:
         await beside
+    if bridge is not None:
+        await bridge.stop()
     await watch.stop()
     await live.stop()
     log.info("stopped; %d cycle beginnings were missed", missed)

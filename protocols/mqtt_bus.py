@@ -375,8 +375,10 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def with_files_beside(settings: MqttSettings, folder: Path) -> MqttSettings:
-    """The same settings with the files of TLS taken from `folder`, where the configuration lies; absolute paths stay."""
-    if settings.tls is None:
-        return settings
-    files = {name: str(folder / path) for name, path in structs.asdict(settings.tls).items()}
-    return structs.replace(settings, tls=TlsFiles(**files))
+    """The same settings with the files of TLS and login taken from `folder`, where the configuration lies; absolute paths stay."""
+    tls, login = settings.tls, settings.login
+    if tls is not None:
+        tls = TlsFiles(**{name: str(folder / path) for name, path in structs.asdict(tls).items()})
+    if login is not None:
+        login = structs.replace(login, password_file=str(folder / login.password_file))
+    return structs.replace(settings, tls=tls, login=login)

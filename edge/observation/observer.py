@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from edge.agent import CycleRecord
@@ -14,6 +14,7 @@ from edge.config import EdgeConfig
 from edge.correspondence import SOFTWARE
 from edge.limits import Limit, LimitSet
 from edge.observation.catalogue import CONDITIONS, DIRECTIONS, FAMILIES, OUTCOMES, PREFIX, REFUSALS, SOURCES, STATES
+from edge.observation.labels import device_labels
 from edge.observation.verdict import Seen, edge_health
 from edge.reporting import tolerance_w
 from edge.values import DeviceKind, Reading
@@ -212,16 +213,6 @@ class EdgeObserver:
         key = "/".join((name, *labels))
         self.book.add(f"{PREFIX}_{name}", max(total - self._counted.get(key, 0.0), 0.0), *labels)
         self._counted[key] = total
-
-
-def device_labels(devices: Sequence[tuple[str, DeviceKind]]) -> dict[str, tuple[str, DeviceKind]]:
-    """Kind and number of each device by its configured name: a name that somebody typed does not leave the house."""
-    labels: dict[str, tuple[str, DeviceKind]] = {}
-    counts = dict.fromkeys(DeviceKind, 0)
-    for name, kind in devices:
-        counts[kind] += 1
-        labels[name] = (f"{kind.value}_{counts[kind]}", kind)
-    return labels
 
 
 def refusal_label(words: str) -> str:
