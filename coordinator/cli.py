@@ -49,6 +49,10 @@ def _module(arguments: argparse.Namespace) -> ModuleType:
         from coordinator.page import command as page_command
 
         return page_command
+    if arguments.command == "region":
+        from coordinator.region import command as region_command
+
+        return region_command
     from coordinator import commands
 
     return commands
@@ -68,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
     run.add_argument("--step-s", type=_positive, default=1.0, help="seconds between two steps (default 1)")
     run.set_defaults(command="run")
+
+    region = commands.add_parser("region", help="a region: number the epochs in which the leaders of its communities elect one of them")
+    region.add_argument("--config", type=Path, required=True, help="TOML file of the region: its communities and their coordinators' keys")
+    region.set_defaults(command="region")
 
     page = commands.add_parser(
         "page",

@@ -16,7 +16,7 @@ from msgspec import Meta
 from edge.devices.registry import DeviceConfig, check_device
 from edge.errors import ConfigurationError
 from edge.home_assistant.settings import HomeAssistantSection
-from edge.leadership.settings import AggregationSection, LeadershipSection, check_sections
+from edge.leadership.settings import AggregationSection, LeadershipSection, RegionSection, check_region, check_sections
 from edge.values import DeviceKind
 from protocols.mqtt_bus import MqttSettings
 from protocols.observation.settings import MetricsSection, check_metrics
@@ -159,6 +159,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     broker: MqttSettings = MqttSettings()
     leadership: LeadershipSection = LeadershipSection()
     aggregation: AggregationSection = AggregationSection()
+    region: RegionSection = RegionSection()
     metrics: MetricsSection = MetricsSection()
     home_assistant: HomeAssistantSection = HomeAssistantSection()
 
@@ -204,6 +205,7 @@ def check_config(config: EdgeConfig) -> str | None:
         or _bad_schedule(config)
         or _bad_devices(config)
         or check_sections(config.leadership, config.aggregation)
+        or check_region(config.region, config.leadership, config.identity.community)
         or check_metrics(config.metrics)
     )
 

@@ -95,6 +95,7 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
         return None
     from edge.leadership.election_shell import BootClock
     from edge.leadership.part import make_part, part_will
+    from edge.leadership.region_shell import region_will
 
     signer, _ = keys_of(config, folder)
     identity, clock = config.identity, BootClock()
@@ -102,6 +103,10 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
     key = load_private_key(folder / identity.key_file)
     will = part_will(identity.community, identity.node, key, clock)
     settings = msgspec.structs.replace(with_files_beside(config.broker, folder), session_expiry_s=0)
+    region_bus = None
+    if config.region.enabled:
+        in_region = region_will(config.region.name, identity.community, key, clock)
+        region_bus = MqttBus(settings, client_id=f"{identity.node}-{signer.private_name('region')}", will=in_region)
     return make_part(
         config,
         bus=MqttBus(settings, client_id=f"{identity.node}-{signer.private_name('community')}", will=will),
@@ -109,6 +114,7 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
         key=key,
         coordinator_keys=tuple(load_public_key(folder / path) for path in identity.coordinator_keys),
         folder=folder,
+        region_bus=region_bus,
     )
 
 

@@ -277,6 +277,22 @@ class Gone(Message, frozen=True, kw_only=True, tag="gone"):
     """The last will of a member's connection: the broker has cut it off. Made and signed when the connection is made."""
 
 
+class LeadName(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names the certificate that proves who leads a community."""
+
+    community: Identifier
+    epoch: Annotated[int, Meta(ge=0, lt=2**53)]
+    term: Annotated[int, Meta(ge=0, lt=2**53)]
+
+
+class RegionNotice(Message, frozen=True, kw_only=True, tag="region"):
+    """The regional epoch, whose seats are communities, and the certificates that it follows from. Retained; a higher number replaces a
+    lower one. Whoever has the communities' certificates checks it (`protocols.election.region.check_regional_epoch`)."""
+
+    epoch: Epoch
+    leads: Annotated[tuple[LeadName, ...], Meta(min_length=1, max_length=4096)]
+
+
 class RoundContent(StrEnum):
     """What the values of a round mean; each takes the same number of slots (`protocols.aggregation.content`)."""
 
@@ -354,6 +370,7 @@ AnyMessage = (
     | Gone
     | RoundNotice
     | CommunitySignal
+    | RegionNotice
 )
 
 TYPE_OF_KIND: dict[str, type[Message]] = {
@@ -373,5 +390,6 @@ TYPE_OF_KIND: dict[str, type[Message]] = {
     "gone": Gone,
     "round": RoundNotice,
     "signal": CommunitySignal,
+    "region": RegionNotice,
 }
 """Which message a topic kind of `protocols.topics` carries."""

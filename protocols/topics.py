@@ -27,6 +27,9 @@
 | `coordinator/epoch`, `coordinator/key` | the coordinator | yes | `EpochNotice`, `KeyCard` |
 | `coordinator/round` | the coordinator | no | `RoundNotice` with an acknowledgement |
 | `coordinator/signal` | the coordinator | no | `CommunitySignal` |
+| `coordinator/region` | the coordinator of a region | yes | `RegionNotice` |
+
+In a region, whose name takes the place of the community's, nodes are communities, and their leaders write for them.
 
 A node writes only below `node/<its own name>/`, `election/<its own name>/` and `round/<its own name>/`; it reads what the others call,
 what is addressed to it, and `control/<its own name>/`. The coordinator reads of a round its aggregate and the openings that it asked for,
@@ -49,7 +52,7 @@ CONTROL_KINDS: Final = ("envelope", "default")
 ELECTION_KINDS: Final = ("call", "certificate", "gone")
 ROUND_KINDS: Final = ("call", "aggregate")
 SEALED_KINDS: Final = ("report", "reveal", "receipt", "audit", "transcript", "demand", "opening")
-COORDINATOR_KINDS: Final = ("status", "epoch", "key", "round", "signal")
+COORDINATOR_KINDS: Final = ("status", "epoch", "key", "round", "signal", "region")
 
 PAGE: Final = "page"
 PUBLIC_VIEW: Final = "view"

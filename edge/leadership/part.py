@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ from edge.leadership.ballots import BallotStore
 from edge.leadership.household import PlannedHousehold
 from edge.leadership.membership import Identity, Membership, gone_message
 from edge.leadership.records import MemberRecords
+from edge.leadership.region_shell import RegionalPart, RegionKeys
 from protocols.aggregation.packing import Layout
 from protocols.bus import Bus, Will
 from protocols.clock import Clock
+from protocols.keys import load_public_key
 from protocols.signing import Sequencer, Signer
 
 if TYPE_CHECKING:
@@ -32,9 +35,12 @@ INTERVALS = 96
 class CommunityPart:
     """What the edge's agent is given (`edge.correspondence.Community`), and what whoever runs the edge steps beside it."""
 
-    def __init__(self, membership: Membership, household: PlannedHousehold, clock: Clock) -> None:
+    def __init__(
+        self, membership: Membership, household: PlannedHousehold, clock: Clock, region: RegionalPart | None = None
+    ) -> None:
         self.membership = membership
         self.household = household
+        self.region = region
         self._clock = clock
 
     @property
@@ -81,14 +87,21 @@ class CommunityPart:
         """
         await self.membership.start()
         try:
-            while not stop.is_set():
-                try:
-                    await self.membership.run(stop)
-                except Exception:
-                    log.exception("the community part failed; it begins again")
-                    await asyncio.sleep(1.0)
+            async with asyncio.TaskGroup() as group:
+                if self.region is not None:
+                    group.create_task(_kept_alive(self.region.run, stop))
+                await _kept_alive(self.membership.run, stop)
         finally:
             await self.membership.stop()
+
+
+async def _kept_alive(run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await run(stop)
+        except Exception:
+            log.exception("the community part failed; it begins again")
+            await asyncio.sleep(1.0)
 
 
 def make_part(
@@ -100,8 +113,9 @@ def make_part(
     coordinator_keys: tuple[Ed25519PublicKey, ...],
     folder: Path,
     commissioned: bool = False,
+    region_bus: Bus | None = None,
 ) -> CommunityPart:
-    """The part of a configuration whose relative paths start at `folder`."""
+    """The part of a configuration whose relative paths start at `folder`; `region_bus` is its connection to the region, if it is in one."""
     household = PlannedHousehold(
         intervals=INTERVALS,
         value_max=Layout(INTERVALS).value_max,
@@ -123,7 +137,34 @@ def make_part(
         commissioned=commissioned,
         durable=config.store.fsync,
     )
-    return CommunityPart(membership, household, clock)
+    region = None
+    if config.region.enabled and region_bus is not None:
+        region = RegionalPart(
+            config.region,
+            identity.community,
+            identity.node,
+            key,
+            keys=region_keys(config, folder),
+            bus=region_bus,
+            clock=clock,
+            folder=folder / config.leadership.folder,
+            leads_home=membership.election.leads,
+            durable=config.store.fsync,
+        )
+    return CommunityPart(membership, household, clock, region)
+
+
+def region_keys(config: EdgeConfig, folder: Path) -> RegionKeys:
+    """The keys that the region's section names."""
+
+    def read(paths: Sequence[str]) -> tuple[Ed25519PublicKey, ...]:
+        return tuple(load_public_key(folder / path) for path in paths)
+
+    section = config.region
+    return RegionKeys(
+        coordinator=read(section.coordinator_keys),
+        communities={neighbour.name: read(neighbour.coordinator_keys) for neighbour in section.communities},
+    )
 
 
 def part_will(community: str, node: str, key: Ed25519PrivateKey, clock: Clock) -> Will:
@@ -136,4 +177,5 @@ def commission(config: EdgeConfig, folder: Path) -> None:
     """What an installer does once: say on the disk that this member has never voted nor reported. What is there already stays."""
     place = folder / config.leadership.folder
     BallotStore(place / "ballot.json", config.identity.node).commission()
+    BallotStore(place / "region.json", config.identity.node).commission()
     MemberRecords(place, keep_openings_s=0.0).commission()

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from protocols.aggregation.group import MEMBERS_MIN
 from protocols.election.values import Timing
-from protocols.units import Fraction
+from protocols.units import Fraction, Identifier
 
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
 WaitS = Annotated[float, Meta(ge=0.2, le=3600.0)]
@@ -69,6 +69,62 @@ class AggregationSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     members_min: Annotated[int, Meta(ge=3, le=4096)] = MEMBERS_MIN
     audit_share: Fraction = 0.01
     settlement_share_max: Fraction = 0.02
+
+
+class NeighbourSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A community of the region, and the public keys with which its coordinator signs its epochs."""
+
+    name: Identifier
+    coordinator_keys: Annotated[tuple[FilePath, ...], Meta(min_length=1, max_length=8)]
+
+
+class RegionSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this household takes part in the election of the region, whenever it leads its community.
+
+    `communities` are all of the region, this household's own among them; `coordinator_keys` are those of the region's coordinator. Every
+    household of the region needs the same durations; they are longer than those at home, so that a change there has come to rest.
+    """
+
+    enabled: bool = False
+    name: Identifier = "region"
+    coordinator_keys: Annotated[tuple[FilePath, ...], Meta(max_length=8)] = ()
+    communities: Annotated[tuple[NeighbourSection, ...], Meta(max_length=1000)] = ()
+    heartbeat_s: WaitS = 2.0
+    lease_s: WaitS = 6.4
+    stagger_s: Annotated[float, Meta(ge=0.01, le=600.0)] = 0.6
+    candidacy_s: WaitS = 4.0
+    tenure_s: Annotated[float, Meta(ge=10.0, le=30 * 86400.0)] = 6 * 3600.0
+
+    @property
+    def timing(self) -> Timing:
+        """The durations as the election takes them."""
+        return Timing(
+            heartbeat_s=self.heartbeat_s,
+            lease_s=self.lease_s,
+            stagger_s=self.stagger_s,
+            candidacy_s=self.candidacy_s,
+            tenure_s=self.tenure_s,
+        )
+
+
+def check_region(region: RegionSection, leadership: LeadershipSection, community: str) -> str | None:
+    """The first relation of the region that does not hold, in words with its path, or None."""
+    if not region.enabled:
+        return None
+    if not leadership.enabled:
+        return "only elected leaders take part in a region: leadership.enabled must be true - at $.region.enabled"
+    if not region.coordinator_keys:
+        return "coordinator_keys are needed to know which regional epoch to believe - at $.region.coordinator_keys"
+    names = [neighbour.name for neighbour in region.communities]
+    if community not in names:
+        return f"communities must name this household's own, {community!r}, got {names} - at $.region.communities"
+    if len(set(names)) != len(names):
+        return f"a community is named twice: {names} - at $.region.communities"
+    if region.name in names:
+        return f"the region must not be called like one of its communities, {region.name!r} - at $.region.name"
+    if region.lease_s <= region.heartbeat_s:
+        return f"lease_s ({region.lease_s:g}) must exceed heartbeat_s ({region.heartbeat_s:g}) - at $.region.lease_s"
+    return None
 
 
 def check_sections(leadership: LeadershipSection, aggregation: AggregationSection) -> str | None:

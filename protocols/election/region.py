@@ -5,20 +5,27 @@ that the community's members voted for; so anyone who has the communities' epoch
 certificate through it. When a community has another leader, a new regional epoch begins. Three rules keep the promise of the election:
 
 1. A leader speaks for its community only while it may act there (its lease), so no two speak for one seat in one regional epoch.
-2. A new leader has no memory of what the one before it voted. It begins like a member that lost its memory: it abstains, asks, and votes
-   above what the others report. Leaders that stay carry their ballots over; terms go on growing, so one number fences the whole region.
-3. Within a regional epoch everything is frozen: keys, reputations, weights.
+2. A regional epoch names the one key with which its seat votes, so a household that has just taken its community's seat has nothing to
+   remember: in this epoch, nobody voted for the seat before it. Terms of an epoch begin above all terms of the epochs before it
+   (`first_term`), so one number fences the whole region, also when all seats change at once. A household whose own disk is lost abstains
+   like any member of an election.
+3. Within a regional epoch everything is frozen: keys, reputations, weights. Its number is used once; who gives the numbers out writes
+   the last one down before it says it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
 from protocols.election.rules import CertificateRefused, carried, check_certificate
 from protocols.election.values import Ballot, Certificate, Epoch, Seat
+
+TERMS_PER_EPOCH: Final = 1 << 20
+"""Elections that one regional epoch may need; with epochs numbered by the clock, terms stay below 2^53 until the year 2242."""
 
 
 class CommunityLead(Struct, frozen=True):
@@ -57,6 +64,16 @@ def check_regional_epoch(epoch: Epoch, leads: Mapping[str, CommunityLead]) -> No
         raise CertificateRefused(f"regional epoch {epoch.number} is not what the certificates of its communities imply")
 
 
-def regional_ballot(ballot: Ballot | None, seated_before: bool, epoch: Epoch) -> Ballot | None:
-    """What a community's leader begins a regional epoch with: its own ballot if it spoke for the seat in the epoch before, else nothing."""
-    return carried(ballot, epoch) if ballot is not None and seated_before else None
+def first_term(epoch: Epoch) -> int:
+    """The number above which the terms of a regional epoch lie, and below which those of all earlier epochs do."""
+    return epoch.number * TERMS_PER_EPOCH
+
+
+def regional_ballot(ballot: Ballot | None, epoch: Epoch) -> Ballot | None:
+    """What a community's leader begins a regional epoch with; None where its disk was lost, and it has to abstain."""
+    if ballot is None:
+        return None
+    kept = carried(ballot, epoch)
+    if kept.epoch != epoch.number or ballot.epoch == epoch.number:
+        return kept
+    return Ballot(epoch=epoch.number, term=max(kept.term, first_term(epoch)), candidate=None, fence=kept.fence)

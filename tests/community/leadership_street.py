@@ -85,12 +85,16 @@ class Street:
         key: OperatorKey | None = None,
         comb: tuple[int, int] = (6, 2),
         step_s: float = STEP_S,
+        community: str = COMMUNITY,
+        broker: MemoryBroker | None = None,
+        clock: ManualClock | None = None,
     ) -> None:
+        self.community = community
         self.step_s = step_s
         self.rng = random.Random(seed)
         self.folder = folder
-        self.clock = ManualClock(START_S)
-        self.broker = MemoryBroker()
+        self.clock = ManualClock(START_S) if clock is None else clock
+        self.broker = MemoryBroker() if broker is None else broker
         self.names = [f"h{i:03d}" for i in range(size)]
         self.keys = {name: Ed25519PrivateKey.from_private_bytes(self.rng.randbytes(32)) for name in (*self.names, "coordinator")}
         self.houses = {name: House(name, seed) for name in self.names}
@@ -119,7 +123,7 @@ class Street:
         self.desk = self._make_desk(DeskSection(enabled=True, members_min=members_min) if desk is None else desk, key)
         self._desk_bus = self.broker.client()
         self._signer = Signer(self.keys["coordinator"])
-        self._verifier = Verifier(COMMUNITY, {name: [self.keys[name].public_key()] for name in self.names})
+        self._verifier = Verifier(self.community, {name: [self.keys[name].public_key()] for name in self.names})
         self._tap = self.broker.client()
 
     def _make_desk(self, section: DeskSection, key: OperatorKey | None) -> AggregationDesk:
@@ -137,10 +141,10 @@ class Street:
 
     async def start(self) -> None:
         for topic in (
-            node_topic(COMMUNITY, "+", "join"),
-            election_topic(COMMUNITY, "+", "certificate"),
-            round_topic(COMMUNITY, "+", "aggregate"),
-            sealed_topic(COMMUNITY, "+", "opening", "coordinator"),
+            node_topic(self.community, "+", "join"),
+            election_topic(self.community, "+", "certificate"),
+            round_topic(self.community, "+", "aggregate"),
+            sealed_topic(self.community, "+", "opening", "coordinator"),
         ):
             self._desk_bus.subscribe(topic)
         await self._desk_bus.start()
@@ -152,9 +156,9 @@ class Street:
 
     async def boot(self, name: str, *, commissioned: bool = False) -> Membership:
         signer, wills = Signer(self.keys[name]), Sequencer(self.clock.now_s())
-        bus = CutBus(self.broker, lambda: gone_message(COMMUNITY, name, signer, wills, self.clock.now_s()))
+        bus = CutBus(self.broker, lambda: gone_message(self.community, name, signer, wills, self.clock.now_s()))
         member = Membership(
-            Identity(community=COMMUNITY, node=name, key=self.keys[name], coordinator_keys=(self.keys["coordinator"].public_key(),)),
+            Identity(community=self.community, node=name, key=self.keys[name], coordinator_keys=(self.keys["coordinator"].public_key(),)),
             self.leadership,
             self.aggregation,
             bus=bus,
@@ -184,14 +188,15 @@ class Street:
     def wake(self, name: str) -> None:
         self.asleep.discard(name)
 
-    def step(self) -> None:
+    def step(self, *, advance: bool = True) -> None:
         for name in self.names:
             if name not in self.asleep:
                 self.members[name].step()
         self.desk_step()
         if self.listening:
             self.wire += self._tap.receive()
-        self.clock.advance(self.step_s)
+        if advance:
+            self.clock.advance(self.step_s)
 
     def desk_step(self) -> None:
         now_s = self.clock.now_s()
@@ -207,11 +212,11 @@ class Street:
             self.desk.take(content, now_s)
         self.desk.step(now_s)
         for saying in self.desk.outgoing:
-            topic = coordinator_topic(COMMUNITY, saying.kind)
+            topic = coordinator_topic(self.community, saying.kind)
             self._desk_bus.publish(self._signer.seal(topic, saying.message, retain=saying.retain))
         self.desk.outgoing.clear()
         for asking in self.desk.settlement.asking:
-            self._desk_bus.publish(demand_message(COMMUNITY, asking, self._signer))
+            self._desk_bus.publish(demand_message(self.community, asking, self._signer))
         self.desk.settlement.asking.clear()
 
     def run(self, duration_s: float) -> None:
