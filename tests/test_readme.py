@@ -10,7 +10,9 @@ import pytest
 import coordinator.cli
 import edge.cli
 import hil.cli
+from hil.reference import DOCUMENTS
 from protocols import topics
+from protocols.messages import TYPE_OF_KIND
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,9 +38,18 @@ def test_every_command_that_it_names_has_help(package: str, command: str, capsys
     assert f"commonwatt-{package} {command}" in capsys.readouterr().out
 
 
-def test_its_topics_are_those_of_the_code() -> None:
-    table = "\n".join(line for line in (topics.__doc__ or "").splitlines() if line.startswith("|"))
-    assert table in README
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_references_are_those_of_the_code(name: str) -> None:
+    """`python -m hil.reference docs` makes them again."""
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == DOCUMENTS[name]()
+
+
+def test_every_topic_kind_and_every_message_is_in_the_reference() -> None:
+    text = DOCUMENTS["topics.md"]()
+    for kind in (*topics.NODE_KINDS, *topics.CONTROL_KINDS, *topics.COORDINATOR_KINDS, *topics.ROUND_KINDS, *topics.SEALED_KINDS):
+        assert re.search(rf"`[^`]*\b{kind}\b[^`]*`", text), kind
+    for message in TYPE_OF_KIND.values():
+        assert f"### `{message.__struct_config__.tag}`" in text
 
 
 def test_its_picture_is_there() -> None:
