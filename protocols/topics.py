@@ -20,10 +20,8 @@
 | `round/<node>/aggregate` | the node, while it leads | no | `RoundNotice` with an aggregate, for the coordinator alone |
 | `round/<node>/report/<leader>`, `.../reveal/<leader>` | the node | no | sealed bytes (`protocols.aggregation.messages`) |
 | `round/<node>/receipt/<member>` | the node, while it leads | no | a signature over the receipt |
-| `round/<node>/audit/<leader>` | the node | no | sealed bytes: how was this round summed? |
-| `round/<node>/transcript/<member>` | the node, which led the round | no | sealed bytes: the transcript, in parts |
-| `round/coordinator/demand/<member>` | the coordinator | no | sealed bytes: open a sampled report (`protocols.aggregation.settlement`) |
-| `round/<node>/opening/coordinator` | the node | no | sealed bytes: the report, opened |
+| `round/<node>/audit/<leader>`, `.../transcript/<member>` | a member, and the leader | no | sealed: how was it summed? |
+| `round/coordinator/demand/<member>`, `round/<node>/opening/coordinator` | as named | no | sealed: a sampled report, opened |
 | `coordinator/epoch`, `coordinator/key` | the coordinator | yes | `EpochNotice`, `KeyCard` |
 | `coordinator/round` | the coordinator | no | `RoundNotice` with an acknowledgement |
 | `coordinator/signal` | the coordinator | no | `CommunitySignal` |
