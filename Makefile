@@ -6,7 +6,7 @@ OUT ?= out/street
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint slow bench clean
+.PHONY: help demo test lint slow bench deb clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,10 @@ slow: $(VENV)/.dev  ## The long simulations and large random searches
 bench: $(VENV)/.dev  ## Every measured number of the README, as one table
 	@$(BIN)/commonwatt-hil broker --install
 	$(BIN)/commonwatt-hil bench
+
+deb: $(BIN)/python  ## Debian packages of the edge and the coordinator, in dist
+	$(BIN)/python deploy/build_deb.py edge
+	$(BIN)/python deploy/build_deb.py coordinator
 
 clean:  ## Remove the virtual environment and everything that was made
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

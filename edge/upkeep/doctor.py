@@ -41,6 +41,7 @@ from protocols.credentials import Expiries
 from protocols.errors import ProtocolError
 from protocols.files import sync_folder
 
+FIRST_CYCLES: Final = 3
 TIME_ERROR: Final = 5
 """What adjtimex(2) returns for a clock that nothing synchronises."""
 
@@ -62,11 +63,12 @@ def doctor(args: argparse.Namespace) -> int:
 
 def examine(config: EdgeConfig, path: Path) -> list[Finding]:
     """Every check, in the order in which one would repair."""
-    folder, now_s = path.resolve().parent, time.time()
+    folder = path.resolve().parent
     state_path = folder / config.store.path
     what = f"{path}: node {config.identity.node}, {len(config.devices)} devices"
     found = [Finding(check="configuration", verdict=Verdict.OK, what=what)]
     live, hung = _live(state_path)
+    now_s = time.time()
     found.append(judge_service(live, now_s) if hung is None else hung)
     call = asyncio.run(call_broker(config, folder))
     expiries, valid_from_s = _certificates(config, folder)
@@ -92,8 +94,15 @@ def _print(found: list[Finding], *, as_json: bool) -> None:
 
 
 def _live(state_path: Path) -> tuple[LiveState | None, Finding | None]:
+    """The running edge, given the cycles in which every one begins in failsafe."""
     try:
-        return ask(state_path), None
+        live = ask(state_path)
+        for _ in range(FIRST_CYCLES):
+            if live is None or live.cycles > FIRST_CYCLES:
+                break
+            time.sleep(live.cycle_s)
+            live = ask(state_path)
+        return live, None
     except EdgeError as error:
         remedy = "systemctl restart commonwatt-edge; run the doctor as root or as commonwatt-edge"
         return None, Finding(check="service", verdict=Verdict.FAIL, what=str(error), remedy=remedy)

@@ -68,7 +68,7 @@ def render(state: LiveState, now_s: float) -> str:
     lines += [_row("limits" if name == "import" else "", _limit(name, limit)) for name, limit in limits if limit is not None]
     lines += [_row(device.name, "; ".join(_device(device, state.time_s))) for device in state.devices]
     heard_s = state.coordinator_silent_s
-    heard = "coordinator not heard yet" if heard_s is None else f"coordinator heard {span(heard_s)} ago"
+    heard = "coordinator not heard yet" if heard_s is None else f"coordinator silent for {span(heard_s)}"
     lines.append(_row("broker", f"{state.broker} {'connected' if state.connected else 'NOT CONNECTED'}, {heard}"))
     lines.append(_row("controls", controls_words(state.controls, now_s)))
     lines.append(_row("plan", "none" if state.plan_until_s is None else f"until {_clock(state.plan_until_s)}"))

@@ -12,17 +12,26 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
 import paho.mqtt.client as mqtt
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
+from coordinator.assembly import read_signer
 from coordinator.cli import main as coordinator_main
+from coordinator.config import load_config as load_coordinator
 from coordinator.enrolment.authority import Authority, pem, private_pem
 from coordinator.enrolment.folder import Folder
+from coordinator.service import status_message
 from edge.cli import main as edge_main
 from hil.broker import _die_with_parent, _environment, _free_port, find_mosquitto
+from protocols.bus import BusMessage
+from protocols.messages import DefaultControl, EnvelopeSchedule, SafetyState
+from protocols.topics import control_topic
 
 NAME = "street"
 ROOT = f"commonwatt/1/{NAME}"
@@ -248,3 +257,34 @@ def _write_key(path: Path, key_pem: bytes, certificate_pem: bytes) -> None:
     (path / "tls.pem").write_bytes(certificate_pem)
     (path / "tls.key").touch(mode=0o600)
     (path / "tls.key").write_bytes(key_pem)
+
+
+class Voice:
+    """What the coordinator would say, signed with its key and said with its certificate."""
+
+    def __init__(self, community: Community) -> None:
+        self._community = community
+        config = load_coordinator(community.folder.configuration)
+        key_file = str(community.folder.root / config.identity.key_file)
+        self.signer = read_signer(msgspec.structs.replace(config, identity=msgspec.structs.replace(config.identity, key_file=key_file)))
+        self._identity = community.base / "voice"
+        self._identity.mkdir(exist_ok=True)
+        for suffix in ("pem", "key"):
+            (self._identity / f"tls.{suffix}").write_bytes((community.folder.keys / f"tls.{suffix}").read_bytes())
+
+    def say(self, message: BusMessage) -> None:
+        """Publish a sealed message, and wait until the broker has it."""
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.UserProperty = list(message.properties.items())
+        with Client(self._community, self._identity, "voice") as client:
+            mid = client.client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties).mid
+            until(lambda: mid in client.answers, f"an acknowledgement on {message.topic}")
+
+    def status(self, state: SafetyState, time_s: float) -> None:
+        """The coordinator's retained status."""
+        self.say(status_message(self.signer, NAME, time_s, int(time_s * 1000), state))
+
+    def control(self, node: str, message: DefaultControl | EnvelopeSchedule) -> None:
+        """A default (retained) or a schedule for one node."""
+        kind = "default" if isinstance(message, DefaultControl) else "envelope"
+        self.say(self.signer.seal(control_topic(NAME, node, kind), message, retain=kind == "default"))

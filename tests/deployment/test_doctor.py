@@ -12,12 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
-from coordinator.assembly import read_signer
-from coordinator.config import load_config as load_coordinator
-from coordinator.service import status_message
 from edge.cli import main
 from edge.upkeep.expiry_log import ExpiryLog
 from edge.upkeep.findings import (
@@ -34,7 +29,7 @@ from edge.upkeep.findings import (
 from edge.upkeep.live import LiveControls
 from hil.devices.house import HouseSpec
 from protocols.messages import DefaultControl, SafetyState
-from tests.deployment.community import NAME, ROOT, Brokers, Client, Community, until
+from tests.deployment.community import Brokers, Community, Voice
 from tests.edge.commissioning.household import CommissionedHouse
 
 NOW_S = 1_800_000_000.0
@@ -59,22 +54,6 @@ class Household:
         assert document["verdict"] == worst(msgspec.convert(document["findings"], list[Finding]))
         return code, by_check
 
-    def coordinator_says(self, state: SafetyState, time_s: float) -> None:
-        """The coordinator's retained status, as it would sign it."""
-        config = load_coordinator(self.community.folder.configuration)
-        signer = read_signer(msgspec.structs.replace(config, identity=msgspec.structs.replace(
-            config.identity, key_file=str(self.community.folder.root / config.identity.key_file))))  # fmt: skip
-        message = status_message(signer, NAME, time_s, int(time_s * 1000), state)
-        path = self.community.base / "speaker"
-        path.mkdir(exist_ok=True)
-        for suffix in ("pem", "key"):
-            (path / f"tls.{suffix}").write_bytes((self.community.folder.keys / f"tls.{suffix}").read_bytes())
-        with Client(self.community, path, "speaker") as client:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.UserProperty = list(message.properties.items())
-            mid = client.client.publish(f"{ROOT}/coordinator/status", message.payload, qos=1, retain=True, properties=properties).mid
-            until(lambda: mid in client.answers, "the acknowledgement")
-
 
 @pytest.fixture
 async def household(tmp_path: Path) -> AsyncIterator[Household]:
@@ -92,7 +71,7 @@ async def household(tmp_path: Path) -> AsyncIterator[Household]:
 async def test_init_and_enrol_leave_a_household_in_which_only_the_service_is_missing(
     household: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    household.coordinator_says(SafetyState.ONLINE, time.time())
+    Voice(household.community).status(SafetyState.ONLINE, time.time())
     written = len(household.house.written)
     code, found = await household.doctor(capsys)
     assert code == 1
@@ -108,7 +87,7 @@ async def test_init_and_enrol_leave_a_household_in_which_only_the_service_is_mis
 async def test_each_thing_that_breaks_is_named(household: Household, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = await household.doctor(capsys)
     assert "has said nothing" in found["broker"][0]["what"]
-    household.coordinator_says(SafetyState.ONLINE, time.time() + 3600.0)
+    Voice(household.community).status(SafetyState.ONLINE, time.time() + 3600.0)
     code, found = await household.doctor(capsys)
     assert found["clock"][0]["verdict"] == "fail" and "behind the coordinator" in found["clock"][0]["what"]
     (household.community.base / "state.json").write_bytes(b"damaged")
