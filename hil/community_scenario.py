@@ -24,14 +24,14 @@ class Mishap(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class CommunitySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Durations are those of the edge's `[leadership]` and `[aggregation]`; members act once in a control cycle, so they are multiples
-    of it. `key_bits` below 3072 is for benches that have to be quick. A negotiation is held every `negotiation_period_s` where
-    `negotiation_iterations` > 0, about the prices of the scenario's tariff and within `import_limit_w` and `export_limit_w`, or what the
-    feeder's transformer carries."""
+    of it, and an answer takes two: a candidacy has to last longer. `key_bits` below 3072 is for benches that have to be quick. A
+    negotiation is held every `negotiation_period_s` where `negotiation_iterations` > 0, about the prices of the scenario's tariff and
+    within `import_limit_w` and `export_limit_w`, or what the feeder's transformer carries."""
 
     heartbeat_s: Seconds = 10.0
     lease_s: Seconds = 35.0
     stagger_s: Seconds = 10.0
-    candidacy_s: Seconds = 20.0
+    candidacy_s: Seconds = 35.0
     tenure_s: Annotated[float, Meta(ge=10.0, le=30 * 86400.0)] = 4 * 3600.0
     period_s: Seconds = 900.0
     collect_s: Seconds = 40.0
