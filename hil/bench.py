@@ -94,6 +94,12 @@ def _ingest(options: argparse.Namespace) -> list[Row]:
     return ingest_rows(options.mosquitto)
 
 
+def _restart(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_restart import restart_rows
+
+    return restart_rows(options.mosquitto)
+
+
 GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("the guard over random houses", ("guard_avoidable_breach", "guard_time"), _guard),
     ("the schedule against other solvers", ("schedule",), _schedule),
@@ -104,6 +110,11 @@ GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("elections under faults", ("election_runs_violations",), _elections),
     ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),
     ("5,000 reporting edges at one coordinator", ("ingest_lost", "ingest_p99", "ingest_limit"), _ingest),
+    (
+        "a broker that is killed under 210 edges",
+        ("restart_back", "restart_storm", "restart_lost", "restart_envelope_breaches"),
+        _restart,
+    ),
 )
 """What is measured in words, the names of the rows, and the measurement. `schedule` stands for all rows of `hil.bench_schedule`."""
 

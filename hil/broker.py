@@ -33,6 +33,7 @@ allow_anonymous true
 set_tcp_nodelay true
 persistence true
 persistence_location {folder}/
+autosave_interval {autosave_s}
 max_queued_messages 20000
 max_inflight_messages 5000
 log_dest file {folder}/mosquitto.log
@@ -57,13 +58,15 @@ def find_mosquitto(given: Path | None = None) -> Path | None:
 class Broker:
     """One Mosquitto child; `start`, `stop`, and `restart` on the same port."""
 
-    def __init__(self, program: Path | None = None) -> None:
+    def __init__(self, program: Path | None = None, *, autosave_s: int = 1800) -> None:
+        """`autosave_s`: how often sessions and retained messages are written to the disk while it runs."""
         found = find_mosquitto(program)
         if found is None:
             raise BrokerError(
                 "no mosquitto on PATH or in /usr/sbin; run `commonwatt-hil broker --install`, or give --mosquitto PATH"
             )
         self._program = found
+        self._autosave_s = autosave_s
         self._folder = Path(tempfile.mkdtemp(prefix="commonwatt-broker-"))
         self._child: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -93,6 +96,13 @@ class Broker:
             self._child.kill()
             self._child.wait()
         self._child = None
+
+    def kill(self) -> None:
+        """End it as a power cut would: what was not saved is gone."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
 
     def close(self) -> None:
         """Stop for good and remove the folder."""
@@ -130,7 +140,7 @@ class Broker:
 
     def _configuration(self, port: int) -> str:
         """What Mosquitto is told."""
-        return CONFIGURATION.format(port=port, folder=self._folder, user=self._user())
+        return CONFIGURATION.format(port=port, folder=self._folder, autosave_s=self._autosave_s, user=self._user())
 
     @staticmethod
     def _user() -> str:

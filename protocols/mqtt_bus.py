@@ -35,6 +35,8 @@ from protocols.topics import matches
 log = logging.getLogger(__name__)
 
 MISC_PERIOD_S = 1.0
+JITTER = (0.1, 1.0)
+"""A reconnection waits so much of its backoff: wide, because all clients of a broker lose it in the same instant."""
 
 
 class TlsFiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,8 +63,8 @@ class MqttSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     login: Login | None = None
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
     session_expiry_s: Annotated[int, Meta(ge=0, le=7 * 86400)] = 3600
-    backoff_min_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.5
-    backoff_max_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 30.0
+    backoff_min_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 2.0
+    backoff_max_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 20.0
     queue_limit: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
 
 
@@ -191,7 +193,7 @@ class MqttBus:
                         async with asyncio.timeout(MISC_PERIOD_S):
                             await self._lost.wait()
                     self._client.loop_misc()
-            await asyncio.sleep(backoff_s * self._jitter.uniform(0.5, 1.0))
+            await asyncio.sleep(backoff_s * self._jitter.uniform(*JITTER))
             backoff_s = min(2.0 * backoff_s, self._settings.backoff_max_s)
 
     async def _connect(self) -> bool:
