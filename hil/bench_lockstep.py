@@ -24,7 +24,7 @@ from hil.day import build_day
 from hil.devices.server import DeviceServer, Endpoint
 from hil.errors import RunError
 from hil.feeder import read_feeder
-from hil.run import PROGRESS_CYCLES, FeederRun, RunOutcome
+from hil.run import TURN_CYCLES, FeederRun, RunOutcome
 from hil.scenario import LoadedScenario, load_scenario
 from hil.stage import MemoryStage, RequestLog, SocketStage
 from hil.world import World
@@ -130,7 +130,7 @@ async def _in_turns(loaded: LoadedScenario, mosquitto: Path | None) -> _Spent:
             await run.play(_quiet, others)
         goes_on.set()
         await simulating
-    played = len(counts[1:]) * PROGRESS_CYCLES
+    played = len(counts[1:]) * TURN_CYCLES
     return _Spent(
         lockstep_s=lockstep.total_s(),
         sim_s=sim.total_s(),

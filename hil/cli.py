@@ -98,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
 def _scenario_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", metavar="SCENARIO", help="name of a shipped scenario, or path of a TOML file")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the public data sets; default: ../shared/data")
-    parser.add_argument("--hours", type=float, metavar="H", help="only the first H hours of the day")
+    parser.add_argument("--hours", type=float, metavar="H", help="only H hours of the day")
+    parser.add_argument("--from", type=float, metavar="H", dest="from_h", help="begin H hours into the day; default: 0")
 
 
 def _port(text: str) -> int:

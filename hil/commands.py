@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -137,6 +138,8 @@ def _replay(options: argparse.Namespace, seed: int) -> str:
     parts = ["commonwatt-hil run", options.scenario, "--mode sim", f"--seed {seed}"]
     if options.data is not None:
         parts.append(f"--data {options.data}")
+    if options.from_h is not None:
+        parts.append(f"--from {options.from_h:g}")
     if options.hours is not None:
         parts.append(f"--hours {options.hours:g}")
     return " ".join(parts)
@@ -144,13 +147,17 @@ def _replay(options: argparse.Namespace, seed: int) -> str:
 
 def _loaded(options: argparse.Namespace) -> LoadedScenario:
     loaded = load_scenario(options.scenario, data=options.data)
-    if options.hours is None:
-        return loaded
+    day = loaded.scenario.day
     cycle_h = loaded.scenario.control.cycle_s / 3600.0
-    if not cycle_h <= options.hours <= loaded.scenario.day.duration_h:
-        raise ScenarioError(f"--hours must be from {cycle_h:.4f} to {loaded.scenario.day.duration_h:g}, got {options.hours:g}")
-    day: object = msgspec.structs.replace(loaded.scenario.day, duration_h=round(options.hours / cycle_h) * cycle_h)
-    return _with(loaded, day=day)
+    from_h = 0.0 if options.from_h is None else options.from_h
+    if not 0.0 <= from_h <= day.duration_h - cycle_h:
+        raise ScenarioError(f"--from must be from 0 to {day.duration_h - cycle_h:.4f}, got {from_h:g}")
+    left_h = day.duration_h - from_h
+    hours = left_h if options.hours is None else options.hours
+    if not cycle_h <= hours <= left_h:
+        raise ScenarioError(f"--hours must be from {cycle_h:.4f} to {left_h:g}, got {hours:g}")
+    start = day.start + dt.timedelta(hours=round(from_h / cycle_h) * cycle_h)
+    return _with(loaded, day=msgspec.structs.replace(day, start=start, duration_h=round(hours / cycle_h) * cycle_h))
 
 
 def _with(loaded: LoadedScenario, **sections: object) -> LoadedScenario:

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 PROGRESS_CYCLES = 30
+TURN_CYCLES = 10
+"""So many cycles a run plays before it lets somebody else have the machine, where anybody asks for that."""
 
 
 class RunOutcome(Struct, kw_only=True):
@@ -111,7 +113,7 @@ class FeederRun:
         self._glance = glance
 
     async def play(self, progress: Progress, at_rest: Callable[[], Awaitable[None]] | None = None) -> RunOutcome:
-        """Run from start to end. `at_rest` is awaited before every `PROGRESS_CYCLES` cycles."""
+        """Run from start to end. `at_rest` is awaited before every `TURN_CYCLES` cycles."""
         begun_s = time.monotonic()
         await self._stage.open()
         try:
@@ -119,7 +121,7 @@ class FeederRun:
             with collecting_seldom():
                 started_s, requests_before = time.monotonic(), self._stage.requests()
                 for cycle in range(self._cycles):
-                    if at_rest is not None and cycle % PROGRESS_CYCLES == 0:
+                    if at_rest is not None and cycle % TURN_CYCLES == 0:
                         await at_rest()
                     await self._cycle(cycle)
                     if cycle % PROGRESS_CYCLES == PROGRESS_CYCLES - 1 or cycle == self._cycles - 1:
