@@ -64,6 +64,9 @@ class Term(Struct, kw_only=True):
     rounds: list[OpenedRound] = []
     waiting: list[Asked] | None = None
 
+    def __repr__(self) -> str:
+        return f"Term({len(self.members)} members, {len(self.rounds)} rounds)"
+
 
 class Settled(Struct, frozen=True, kw_only=True):
     """What one member stands by; without values it said that it has no report in this round."""
@@ -71,6 +74,9 @@ class Settled(Struct, frozen=True, kw_only=True):
     member: str
     round: OpenedRound
     values: tuple[int, ...] | None
+
+    def __repr__(self) -> str:
+        return f"Settled({self.round.sampled.round_name}, {self.member})"
 
 
 class Asking(Struct, frozen=True, kw_only=True):
@@ -81,6 +87,9 @@ class Asking(Struct, frozen=True, kw_only=True):
     secret: bytes
     reply_key: bytes
     envelope_key: bytes
+
+    def __repr__(self) -> str:
+        return f"Asking({self.round_name}, {self.member})"
 
 
 class SettlementDesk:

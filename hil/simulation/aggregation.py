@@ -189,7 +189,8 @@ class Simulation(World):
         if host.name in self.liars and self.faults.member_lie == "wrong seeds":
             sealed = lies.lying_seeds(self.rng, self._groups[host.epoch], host.keys, announce, drops)
         else:
-            self.checks.revealed(host.name, announce, drops.round_name in self._rounds_of(host), drops, self.faults.members_min)
+            reported, ended = drops.round_name in self._rounds_of(host), drops.round_name in host.ended
+            self.checks.revealed(host.name, announce, drops, self.faults.members_min, reported=reported, ended=ended)
         self._send(self.hosts[announce.leader], self._on_reveal, sealed)
 
     def _rounds_of(self, host: Host) -> set[str]:
@@ -218,6 +219,8 @@ class Simulation(World):
         self.checks.pooled(round_)
         self._history.append(frozenset(round_.survivors))
         self._hand_over(round_.aggregate(exponents), Claim(summed=round_.survivors, honest=True))
+        if lie == lies.LATE_LIE:
+            self._at(self.now_s + 2.0 * STEP_S, lambda: self._tell(host, self._on_drops, lies.late_list(round_)))
 
     def _epoch_of(self, round_: LeaderRound) -> int:
         return 0 if round_.announce.key_id == self._groups[0].key.key_id else 1
@@ -229,6 +232,11 @@ class Simulation(World):
 
     def _on_aggregate(self, aggregate: Aggregate) -> None:
         answer, sums = self._operator.receive(aggregate)
+        for host in self.hosts.values():
+            for member in (host.member, host.retired):
+                if member is not None:
+                    member.end(answer.round_name)
+                    host.ended.add(answer.round_name)
         if sums is None:
             self._refused(answer.reason if not answer.accepted else "")
             return

@@ -2,9 +2,9 @@
 
 - `sums_exact_or_refused`: what the operator accepts is the exact sum, and the exact head-count, of the reports that were summed;
 - `no_plaintext`: nothing that the operator decrypts, and no difference of two of its decryptions, is one household's report;
-- `nobody_unmasked_alone`: nobody reports to too small a roster; seeds leave an honest member only for a report it made, towards a list that
-  does not name it, grows, has few decoys and leaves a large enough group; and leader and operator together cannot open any report that an
-  honest leader left out;
+- `nobody_unmasked_alone`: nobody reports to too small a roster; seeds leave an honest member only for a report it made, before the
+  operator's answer, towards a list that does not name it, grows, has decoys in batches and not too many, and leaves a large enough group;
+  and leader and operator together cannot open any report that an honest leader left out;
 - `nothing_used_twice`: no randomiser and no pad masks two different reports;
 - `one_sum_per_round`: the operator decrypts one aggregate for each round, whatever is sent to it, and also after a restart;
 - `lies_are_provable`: where a lying leader's aggregate is accepted and is no honest sum, an audit or two of its own statements prove it;
@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Struct, field
 
 from protocols.aggregation import packing
+from protocols.aggregation.differencing import BATCH
 from protocols.aggregation.group import Group
 from protocols.aggregation.leader import LeaderRound
 from protocols.aggregation.member import DECOYS_MAX, Opening
@@ -81,7 +82,7 @@ class Checks(Struct):
             same = self.used.setdefault((what, seed), digest) == digest
             self.check("nothing_used_twice", same, f"{what} in two reports, again by {name} in round {round_name}")
 
-    def revealed(self, name: str, announce: Announce, reported: bool, drops: Drops, members_min: int) -> None:
+    def revealed(self, name: str, announce: Announce, drops: Drops, members_min: int, *, reported: bool, ended: bool) -> None:
         """An honest member let seeds go."""
         key = (name, announce.round_name)
         left_out, before = drops.left_out, self.lists.get((name, announce.round_name), frozenset())
@@ -92,6 +93,8 @@ class Checks(Struct):
             "for a list that shrank": before <= left_out,
             "for another leader": drops.leader == announce.leader,
             "for a list with too many decoys": len(drops.decoys) <= DECOYS_MAX,
+            "for decoys that hide nobody": not 0 < len(drops.decoys) < BATCH,
+            "after the operator's answer": not ended,
             "below the smallest group": len(announce.roster) - len(left_out) >= members_min,
         }
         for words, holds in rules.items():

@@ -25,10 +25,13 @@ POISON: Final = ("overflow", "carry", "wrong count", "wrong seeds")
 """Lies that spoil a sum, which is then refused; the others only cost their tellers a place in it."""
 ROSTER_LIES: Final = ("small roster", "announced twice")
 LIST_LIES: Final = (
-    "false drop", "two lists", "shrinking list", "below the minimum", "too many decoys", "names the reader", "borrowed list",
+    "false drop", "two lists", "shrinking list", "below the minimum", "too many decoys", "names the reader", "borrowed list", "few decoys",
 )  # fmt: skip
 SUM_LIES: Final = ("one report", "half", "weighted", "two aggregates", "nudged", "overcount", "miscount", "not a unit")
-LEADER_LIES: Final = (*ROSTER_LIES, *LIST_LIES, *SUM_LIES)
+LATE_LIE: Final = "late list"
+LEADER_LIES: Final = (*ROSTER_LIES, *LIST_LIES[:-1], *SUM_LIES)
+SELDOM_LIES: Final = (LIST_LIES[-1], LATE_LIE)
+"""Told by some leaders that are honest otherwise."""
 
 
 def lying_reports(
@@ -100,11 +103,23 @@ def lying_lists(lie: str, round_: LeaderRound, group: Group, rng: random.Random)
             return [(drops((*missing, *present[: max(0, len(present) - group.members_min + 1)])), roster)]
         case "too many decoys":
             return [(drops(missing, decoys=present[:17]), roster)]
+        case "few decoys":
+            return [(drops(missing, decoys=present[:1]), roster)]
         case "names the reader":
             return [(drops((*missing, name)), (name,)) for name in present]
         case _:
             borrowed = msgspec.structs.replace(drops((*missing, present[0])), leader=present[-1])
             return [(borrowed, roster)]
+
+
+def late_list(round_: LeaderRound) -> Drops:
+    """One survivor more, after the sum was opened."""
+    dropped = {*round_._dropped, round_.survivors[0]}
+    decoys = tuple(name for name in round_._decoys if name not in dropped)
+    announce = round_.announce
+    return Drops(
+        round_name=announce.round_name, leader=announce.leader, dropped=tuple(sorted(dropped)), decoys=decoys, step=round_._step + 1
+    )
 
 
 def unmasking(

@@ -73,6 +73,14 @@ def obeys_a_borrowed_list() -> Planted:
     return _refusal_ignored(Member, "_check_drops", "the round is led by")
 
 
+def decoys_may_be_few() -> Planted:
+    return _refusal_ignored(Member, "_check_drops", "decoys: none")
+
+
+def reveals_after_the_answer() -> Planted:
+    return patch.object(Member, "end", lambda member, round_name: None)
+
+
 def late_report_taken() -> Planted:
     original = LeaderRound.receive_report
 
@@ -105,7 +113,7 @@ def only_the_last_sum_counts() -> Planted:
 
 
 def single_decoys() -> Planted:
-    """As many decoys as the difference needs, which may be one: leader and operator together can open it."""
+    """As many decoys as the difference needs, which may be one: leader and operator together can open it. Members do not mind."""
 
     def sparing(previous: Collection[str], present: Collection[str], rng: random.Random, **named: Any) -> tuple[str, ...]:
         changed = len(set(previous) ^ set(present))
@@ -113,7 +121,7 @@ def single_decoys() -> Planted:
             return ()
         return tuple(rng.sample(sorted(set(previous) & set(present)), differencing.BATCH - changed))
 
-    return patch.object(differencing, "decoys", sparing)
+    return _together(patch.object(differencing, "decoys", sparing), decoys_may_be_few())
 
 
 def answers_two_aggregates() -> Planted:
@@ -233,6 +241,8 @@ AGGREGATION_MUTANTS: tuple[Mutant, ...] = (
     Mutant(name="unmasks itself", rule="member 3: never when it is left out", seed=0, plant=unmasks_itself),
     Mutant(name="decoys unbounded", rule="member 3: the number of decoys is bounded", seed=26, plant=decoys_unbounded),
     Mutant(name="obeys a borrowed list", rule="member 3: of the round's leader", seed=5, plant=obeys_a_borrowed_list),
+    Mutant(name="decoys may be few", rule="member 3: decoys come in batches", seed=72, plant=decoys_may_be_few),
+    Mutant(name="reveals after the answer", rule="member 3: none once it was answered", seed=32, plant=reveals_after_the_answer),
     Mutant(name="late report taken", rule="leader: none after close", seed=99, plant=late_report_taken),
     Mutant(name="silent members change the group", rule="leader: decoys at each step", seed=274, plant=silent_members_change_the_group),
     Mutant(name="no decoys", rule="differencing: by nobody or by a batch", seed=18, plant=no_decoys),

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from edge.leadership.pool import RandomiserPool
 from hil.simulation import aggregation_lies as lies
@@ -119,6 +119,7 @@ class Host:
         self.leading: LeaderRound | None = None
         self.loot: dict[tuple[str, str], bytes] = {}
         self.receipts: dict[str, Receipt] = {}
+        self.ended: set[str] = set()
 
 
 class World:
@@ -126,8 +127,10 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.faults = draw_faults(self.rng)
-        faults = self.faults
+        faults = self.faults = draw_faults(self.rng)
+        seldom = random.Random(f"{seed} seldom")
+        if not (faults.leader_lie or faults.member_lie or faults.steady) and seldom.random() < 0.5:
+            faults = self.faults = structs.replace(faults, leader_lie=seldom.choice(lies.SELDOM_LIES))
         self.layout = Layout(values=faults.values, members_max=24)
         self.checks = Checks(self.layout)
         self.outcome = Outcome(seed=seed, faults=faults, checks=self.checks.counts, violations=self.checks.violations)

@@ -44,6 +44,9 @@ class Randomiser(Struct, frozen=True):
     def __repr__(self) -> str:
         return "Randomiser(...)"
 
+    def __reduce__(self) -> str:
+        raise TypeError("a randomiser is secret and is not serialised")
+
 
 class Opening(Struct, frozen=True, kw_only=True):
     """What a member discloses to the settlement body about one sampled round: enough to compute its report again, bit for bit."""
@@ -56,6 +59,9 @@ class Opening(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Opening({self.announce.round_name}, {self.member})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("an opening is secret and is not pickled: its keeper encodes it")
 
 
 class _Round(Struct):

@@ -117,6 +117,9 @@ class Reveal(Struct, frozen=True, array_like=True):
     seeds: tuple[tuple[str, bytes], ...]
     signature: bytes
 
+    def __repr__(self) -> str:
+        return f"Reveal({self.round_name}, {self.member}, {len(self.seeds)} seeds)"
+
 
 class Transcript(Struct, frozen=True, kw_only=True):
     """What a leader hands to an auditor about one sampled round. Its reports are padded, so it discloses no value to anybody.

@@ -57,6 +57,9 @@ class Demand(Struct, frozen=True, array_like=True):
     reply_key: bytes
     signature: bytes
 
+    def __repr__(self) -> str:
+        return f"Demand({self.round_name}, {self.member})"
+
 
 class Disclosure(Struct, frozen=True, array_like=True):
     """One report, opened. `pads` are (sign, seed), in no order that says whose; `receipt` is the leader's signature, empty without one.

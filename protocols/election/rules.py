@@ -56,14 +56,14 @@ def epoch_digest(epoch: Epoch) -> str:
     return hashlib.sha256(b"commonwatt/1 epoch\0" + msgspec.json.encode(epoch)).hexdigest()
 
 
-def vote_bytes(epoch: Epoch, term: int, candidate: str, voter: str) -> bytes:
-    """What a vote's signature covers."""
-    return f"commonwatt/1 vote\0{epoch_digest(epoch)}\0{term}\0{candidate}\0{voter}".encode()
+def vote_bytes(digest: str, term: int, candidate: str, voter: str) -> bytes:
+    """What a vote's signature covers; `digest` is the epoch's."""
+    return f"commonwatt/1 vote\0{digest}\0{term}\0{candidate}\0{voter}".encode()
 
 
 def sign_vote(key: Ed25519PrivateKey, epoch: Epoch, term: int, candidate: str, voter: str) -> Vote:
     """The member's vote. It must be durable before this leaves the member."""
-    signature = key.sign(vote_bytes(epoch, term, candidate, voter)).hex()
+    signature = key.sign(vote_bytes(epoch_digest(epoch), term, candidate, voter)).hex()
     return Vote(epoch=epoch.number, term=term, candidate=candidate, voter=voter, signature=signature)
 
 
@@ -86,15 +86,14 @@ def double_voters(epoch: Epoch, first: Certificate, second: Certificate) -> tupl
     """Who has signed votes for two leaders of one term: what the two certificates prove against them."""
     if (first.epoch, first.term) != (second.epoch, second.term) or first.leader == second.leader or first.epoch != epoch.number:
         return ()
-    voters = [
-        {voter for voter, signature in one.votes if _signed(epoch, one.term, one.leader, voter, signature)} for one in (first, second)
-    ]
-    return tuple(sorted(voters[0] & voters[1]))
+    return tuple(sorted(_voters(epoch, first) & _voters(epoch, second)))
 
 
 def vote_is_valid(epoch: Epoch, vote: Vote) -> bool:
     """Whether a registered member signed this vote in this epoch."""
-    return vote.epoch == epoch.number and _signed(epoch, vote.term, vote.candidate, vote.voter, vote.signature)
+    key = next((seat.public_key for seat in epoch.seats if seat.name == vote.voter), None)
+    signed = vote_bytes(epoch_digest(epoch), vote.term, vote.candidate, vote.voter)
+    return vote.epoch == epoch.number and key is not None and _verifies(key, vote.signature, signed)
 
 
 def check_certificate(epoch: Epoch, certificate: Certificate) -> None:
@@ -103,12 +102,11 @@ def check_certificate(epoch: Epoch, certificate: Certificate) -> None:
         raise CertificateRefused(f"certificate of epoch {certificate.epoch}: this is epoch {epoch.number}")
     if certificate.leader not in {seat.name for seat in epoch.eligible()}:
         raise CertificateRefused(f"{certificate.leader!r} may not lead: not registered, or reputation below {epoch.reputation_min}")
-    valid = set()
-    for voter, signature in certificate.votes:
-        if not _signed(epoch, certificate.term, certificate.leader, voter, signature):
-            raise CertificateRefused(f"vote of {voter!r} in term {certificate.term} does not verify")
-        valid.add(voter)
-    weight = epoch.weight(frozenset(valid))
+    valid = _voters(epoch, certificate)
+    invalid = next((voter for voter, _ in certificate.votes if voter not in valid), None)
+    if invalid is not None:
+        raise CertificateRefused(f"vote of {invalid!r} in term {certificate.term} does not verify")
+    weight = epoch.weight(valid)
     if weight < epoch.quorum_weight:
         raise CertificateRefused(f"votes of weight {weight}: {epoch.quorum_weight} are a quorum")
 
@@ -134,9 +132,15 @@ def carried(ballot: Ballot, epoch: Epoch) -> Ballot:
     return Ballot(epoch=epoch.number, term=max(ballot.term, ballot.fence), candidate=None, fence=ballot.fence)
 
 
-def _signed(epoch: Epoch, term: int, candidate: str, voter: str, signature: str) -> bool:
-    seat = next((seat for seat in epoch.seats if seat.name == voter), None)
-    return seat is not None and _verifies(seat.public_key, signature, vote_bytes(epoch, term, candidate, voter))
+def _voters(epoch: Epoch, certificate: Certificate) -> frozenset[str]:
+    """Registered members of whom the certificate holds no vote that does not verify, and at least one that does."""
+    keys, digest = {seat.name: seat.public_key for seat in epoch.seats}, epoch_digest(epoch)
+    good: set[str] = set()
+    bad: set[str] = set()
+    for voter, signature in certificate.votes:
+        signed = vote_bytes(digest, certificate.term, certificate.leader, voter)
+        (good if voter in keys and _verifies(keys[voter], signature, signed) else bad).add(voter)
+    return frozenset(good - bad)
 
 
 @lru_cache(maxsize=8192)
