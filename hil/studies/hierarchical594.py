@@ -7,6 +7,8 @@ judged by engines that share no code with the mechanism, on the whole three-phas
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from coordinator.mechanisms.hierarchical.alone import Alone
@@ -38,6 +40,7 @@ def hierarchical594(order: StudyOrder, say: Say) -> Findings:
     checked = judge_opendss(day, cleared.secure_w)
     say("judged by power-grid-model and OpenDSS")
     swept = [row for name, changes in SWEPT.items() for row in _swept(name, chosen(day, **changes), retailer, alones, say)]
+    swept += _swept("another draw of who owns what", replace(day, seed=day.seed + 1), retailer, alones, say)
     for name, share_frac in SHARES.items():
         swept += _swept(name, day, Retailer(tariff=day.tariff, share_frac=share_frac), alones, say)
     rows = (

@@ -23,6 +23,7 @@ def bill_rows(cleared: Cleared, alones: dict[int, Alone]) -> list[Row]:
     after = np.concatenate([bills.bill for bills in cleared.bills.values()])
     unpaid = np.concatenate([bills.bill + bills.service for bills in cleared.bills.values()])
     fixed = day.supply_charge * before.size
+    worn = sum(float(day.fleets[place].wear(alones[place].schedule).sum()) for place in cleared.bills)
     worst = min(_saving_pct(float(alones[place].bill.sum()), float(bills.bill.sum()), day.supply_charge * bills.bill.size)
                 for place, bills in cleared.bills.items())  # fmt: skip
     saving = _saving_pct(float(before.sum()), float(after.sum()), fixed)
@@ -40,6 +41,11 @@ def bill_rows(cleared: Cleared, alones: dict[int, Alone]) -> list[Row]:
             quantity="the same without payments for services [%]",
             ours=_saving_pct(float(before.sum()), float(unpaid.sum()), fixed),
             note="what trading alone brings; moving for the network is not paid for in it",
+        ),
+        Row(
+            quantity="the same with the wear of batteries as a cost [%]",
+            ours=_saving_pct(float(before.sum()) + worn, float(after.sum()) + cleared.clearing.wear, fixed),
+            note=f"wear rises from {worn:.0f} to {cleared.clearing.wear:.0f} $ a day",
         ),
         Row(
             quantity="the same, energy alone [%]", ours=_saving_pct(float(before.sum()), float(after.sum())), note="supply charge left out"
@@ -174,7 +180,6 @@ def money_rows(cleared: Cleared, alones: dict[int, Alone]) -> list[Row]:
     paid_before = sum(float(alones[place].bill.sum()) for place in cleared.bills)
     paid_after = sum(bills.to_retailer for bills in cleared.bills.values())
     services = float(cleared.clearing.service_paid.sum())
-    wear = sum(float(day.fleets[place].wear(alones[place].schedule).sum()) for place in cleared.bills)
     return [
         Row(
             quantity="retailer: margin [$], was",
@@ -196,7 +201,6 @@ def money_rows(cleared: Cleared, alones: dict[int, Alone]) -> list[Row]:
             ours=charged_after - services,
             note="of what communities take from outside: trade among neighbours is assumed to pay no network charge",
         ),
-        Row(quantity="wear of batteries without a community [$]", ours=wear, note=f"with: {cleared.clearing.wear:.1f}; not in the bills"),
     ]
 
 

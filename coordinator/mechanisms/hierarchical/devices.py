@@ -21,7 +21,9 @@ HOUR_S = 3600.0
 RELAXATION = 1.6
 BATTERY_ACCURACY_W = 0.5
 BATTERY_SWEEPS = 400
-SWEEPS_BETWEEN_CHECKS = 10
+SWEEPS_BETWEEN_CHECKS = 5
+# Measured on days of 48 half hours: a fifth of the sweeps that 4 takes, half of those of 64.
+STORED_SCALE = 16.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class BatteryProjection:
     """The nearest schedules of charging and discharging (batteries, 2 T) to a wish, by operator splitting from where the last one ended.
 
     With S x the energy added by the end of each interval: minimise |x - wish|^2 / 2 over x = y, S x = s with y in [0, power], s in
-    [-initial, capacity - initial] and s_T = 0. S is scaled to norm one (`rows`).
+    [-initial, capacity - initial] and s_T = 0. S is scaled to norm `STORED_SCALE` (`rows`).
     """
 
     batteries: Batteries
@@ -122,7 +124,7 @@ class BatteryProjection:
         since = np.tril(np.ones((self.periods, self.periods))) * hours
         rows = np.hstack((since * self.batteries.efficiency_frac, -since / self.batteries.efficiency_frac))
         self.scale = float(np.linalg.norm(rows, 2))
-        self.rows = rows / self.scale * 4.0
+        self.rows = STORED_SCALE / self.scale * rows
         self.inverse = np.asarray(np.linalg.inv(2.0 * np.eye(2 * self.periods) + self.rows.T @ self.rows), dtype=np.float64)
         self.reset()
 
@@ -154,7 +156,7 @@ class BatteryProjection:
 
     def _limits(self) -> tuple[FloatArray, FloatArray]:
         own, periods = self.batteries, self.periods
-        factor = 4.0 / self.scale
+        factor = STORED_SCALE / self.scale
         most = np.repeat((own.capacity_wh - own.initial_wh)[:, None], periods, axis=1)
         least = -np.repeat(own.initial_wh[:, None], periods, axis=1)
         most[:, -1] = least[:, -1] = 0.0
