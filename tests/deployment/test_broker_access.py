@@ -28,7 +28,7 @@ BY_H07 = [
 ]
 BY_COORDINATOR = [
     *(f"control/{node}/{kind}" for node in ("h07", "h08") for kind in ("envelope", "default")),
-    *(f"coordinator/{kind}" for kind in ("status", "epoch", "key", "round", "signal")),
+    *(f"coordinator/{kind}" for kind in ("status", "epoch", "key", "round", "signal", "region")),
     *(f"round/coordinator/demand/{node}" for node in ("h07", "h08")),
 ]
 HEARD_BY_H08 = {
@@ -36,7 +36,7 @@ HEARD_BY_H08 = {
     *(f"round/h07/{kind}/h08" for kind in ("report", "reveal", "receipt", "audit", "transcript", "demand", "opening")),
     *("round/h07/call", "round/coordinator/demand/h08"),
     *(f"control/h08/{kind}" for kind in ("envelope", "default")),
-    *(f"coordinator/{kind}" for kind in ("status", "epoch", "key", "round", "signal")),
+    *(f"coordinator/{kind}" for kind in ("status", "epoch", "key", "round", "signal", "region")),
 }
 OUTSIDE = ["node/h07", "node/h07/status/x", "node/h07/anything", "control/h07", "elsewhere", "election/h07/to", "round/h07/report"]
 
