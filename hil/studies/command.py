@@ -15,13 +15,20 @@ from rich.text import Text
 
 from coordinator.errors import CoordinatorError
 from hil.errors import ScenarioError
+from hil.studies.community import community
 from hil.studies.dfe69 import dfe69
 from hil.studies.disco33 import disco33
 from hil.studies.hierarchical594 import hierarchical594
 from hil.studies.p2pdnr import p2pdnr
 from hil.studies.result import Study, StudyOrder, StudyResult
 
-STUDIES: dict[str, Study] = {"dfe69": dfe69, "disco33": disco33, "hierarchical594": hierarchical594, "p2pdnr": p2pdnr}
+STUDIES: dict[str, Study] = {
+    "community": community,
+    "dfe69": dfe69,
+    "disco33": disco33,
+    "hierarchical594": hierarchical594,
+    "p2pdnr": p2pdnr,
+}
 DEFAULT_DATA = Path("../shared/data")
 
 

@@ -123,13 +123,17 @@ class OperatedFeeder:
 
         Where the corner has no power-flow solution there is no correction, and it is refused later.
         """
+        down, up = self.rooms(corner_net_w)
+        return up if upward else down
+
+    def rooms(self, corner_net_w: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """`room` downwards and upwards, for one power flow."""
         flow = self.flow(corner_net_w)
-        base = self._square_pu(self.base)
-        exact = np.where(flow.converged, self._square_pu(flow), base - self.fall @ corner_net_w)
-        error = exact - (base - self.fall @ corner_net_w)
-        if upward:
-            return np.asarray(self.vmax_pu**2 - base - error)
-        return np.asarray(base + error - self.vmin_pu**2)
+        base = self.square_pu(self.base)
+        fallen = base - self.fall @ corner_net_w
+        exact = np.where(flow.converged, self.square_pu(flow), fallen)
+        error = exact - fallen
+        return np.asarray(base + error - self.vmin_pu**2), np.asarray(self.vmax_pu**2 - base - error)
 
     def check(self, import_limit_w: FloatArray, export_limit_w: FloatArray) -> Check:
         """Exact power flow at all 2^n corners of the box of every interval; limits are (communities, T)."""
@@ -148,5 +152,6 @@ class OperatedFeeder:
         """Highest voltage allowed."""
         return self.network.vmax_pu if self.limits.vmax_pu is None else self.limits.vmax_pu
 
-    def _square_pu(self, flow: FlowSolution) -> FloatArray:
+    def square_pu(self, flow: FlowSolution) -> FloatArray:
+        """Squares of node voltages (nodes, T)."""
         return np.asarray((np.abs(flow.node_voltage_v[:, 0]) / self.feeder.nominal_v[:, None]) ** 2)

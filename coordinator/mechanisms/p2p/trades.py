@@ -25,11 +25,23 @@ def trades_w(net_w: FloatArray) -> FloatArray:
     return np.asarray(exports[:, None] * imports[None] / np.where(larger > 0.0, larger, 1.0))
 
 
+def traded_w(net_w: FloatArray) -> FloatArray:
+    """What each bought from all others, less what it sold to them (members, T): row and column sums of `trades_w`, for any number."""
+    exports, imports = np.maximum(-net_w, 0.0), np.maximum(net_w, 0.0)
+    larger = np.maximum(exports.sum(axis=0), imports.sum(axis=0))
+    short = np.where(larger > 0.0, larger, 1.0)
+    return np.asarray(imports * (exports.sum(axis=0) / short) - exports * (imports.sum(axis=0) / short))
+
+
+def payments(net_w: FloatArray, market_per_kwh: FloatArray, tariff: Tariff, step_s: float) -> FloatArray:
+    """What each pays (members,) to the others, at the market's price (T,), and to the retailer."""
+    traded = traded_w(net_w)
+    rest_w = net_w - traded
+    to_others = (market_per_kwh * traded).sum(axis=1)
+    to_retailer = (np.where(rest_w >= 0.0, tariff.retail_per_kwh, tariff.feed_in_per_kwh) * rest_w).sum(axis=1)
+    return np.asarray((to_others + to_retailer) * step_s / 3600.0 / W_PER_KW)
+
+
 def bills(clearing: Clearing, tariff: Tariff, step_s: float) -> FloatArray:
     """What each community pays (communities,) for trade and to the retailer, its own costs included, its share of losses not."""
-    sold = trades_w(clearing.net_w)
-    traded_w = sold.sum(axis=0) - sold.sum(axis=1)
-    rest_w = clearing.net_w - traded_w
-    to_community = (clearing.market_per_kwh * traded_w).sum(axis=1) * step_s / 3600.0 / W_PER_KW
-    to_retailer = np.array([tariff.cost(row, step_s) for row in rest_w])
-    return np.asarray(to_retailer + to_community + clearing.own_costs)
+    return payments(clearing.net_w, clearing.market_per_kwh, tariff, step_s) + clearing.own_costs
