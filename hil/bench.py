@@ -69,6 +69,20 @@ def _secrecy(options: argparse.Namespace) -> list[Row]:
     return secrecy_rows()
 
 
+def _rounds(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_rounds import fuzz_rows
+
+    del options
+    return fuzz_rows()
+
+
+def _tap(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_rounds import tap_rows
+
+    del options
+    return tap_rows()
+
+
 def _elections(options: argparse.Namespace) -> list[Row]:
     from hil.bench_leadership import election_rows
 
@@ -107,6 +121,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("a deployed edge: start, and a day of cycles", ("edge_memory_after_a_day", "edge_start_to_first_setpoint"), _edge),
     ("envelopes of largest volume", ("envelopes_600", "envelopes_5000"), _envelopes),
     ("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), _secrecy),
+    ("rounds that are sent everything", ("fuzzed_rounds_wrong", "fuzzed_rounds_unnamed"), _rounds),
+    ("a tap with the operator's key", ("tap_uniform", "tap_correlation"), _tap),
     ("elections under faults", ("election_runs_violations",), _elections),
     ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),
     ("5,000 reporting edges at one coordinator", ("ingest_lost", "ingest_p99", "ingest_limit"), _ingest),
