@@ -16,7 +16,7 @@ import yaml
 from coordinator.observation import catalogue as coordinator_catalogue
 from edge.observation import catalogue as edge_catalogue
 from hil.grafana import DASHBOARDS, document
-from protocols.observation.book import PROCESS_FAMILIES, Family
+from protocols.observation.book import PROCESS_FAMILIES, Family, MetricBook
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "commonwatt-alerts.yml"
@@ -84,6 +84,43 @@ def test_no_figure_is_shown_nowhere_that_somebody_must_act_on() -> None:
     asked = " ".join(query for _, query in queries())
     troubles = [name for name in FAMILIES if re.search(r"refused|exceeded|failsafe|lost|expiry|condition|state$|rounds", name)]
     assert [name for name in troubles if name not in asked] == []
+
+
+def exposition(families: tuple[Family, ...]) -> bytes:
+    """A scrape in which every declared figure has a series."""
+    book = MetricBook(families)
+    for family in families:
+        labels = ["x"] * len(family.labels)
+        match family.kind:
+            case "gauge":
+                book.set(family.name, 1.0, *labels)
+            case "counter":
+                book.add(family.name, 1.0, *labels)
+            case "histogram":
+                book.observe(family.name, 0.1)
+            case "info":
+                book.tell(family.name, version="1")
+    return book.render()
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian package prometheus) is not installed")
+@pytest.mark.parametrize("families", [edge_catalogue.FAMILIES, coordinator_catalogue.FAMILIES], ids=["edge", "coordinator"])
+def test_promtool_finds_no_name_that_breaks_a_convention(families: tuple[Family, ...]) -> None:
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, "check", "metrics"], input=exposition(families), capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("families", [edge_catalogue.FAMILIES, coordinator_catalogue.FAMILIES], ids=["edge", "coordinator"])
+def test_names_end_in_their_unit(families: tuple[Family, ...]) -> None:
+    """Base units and suffixes of Prometheus; what counts things or names a state has none."""
+    units = r"(watts|volts|seconds|joules|ratio|rows|bytes)(_total)?$|_info$|_total$"
+    plain = r"(state|source|condition|connected|leader|leader_known|leader_term|device_up|nodes|node_online|node_failsafe)$"
+    for family in families:
+        assert re.search(units, family.name) or re.search(plain, family.name), family.name
+        assert family.name.endswith("_total") == (family.kind == "counter"), family.name
+        assert family.name.endswith("_info") == (family.kind == "info"), family.name
+        assert family.words.endswith("."), family.name
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian package prometheus) is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,14 +14,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge.cli import main as edge_main
 from edge.config import EdgeConfig
 from edge.devices.registry import DeviceConfig
-from edge.home_assistant.bridge import HomeAssistantBridge
+from edge.home_assistant.bridge import HomeAssistantBridge, forget_household, open_bridge
 from edge.home_assistant.discovery import Appearance
 from edge.home_assistant.settings import HomeAssistantSection
 from edge.values import DeviceKind
+from hil.broker import Broker, find_mosquitto
+from hil.toml_text import toml_text
 from protocols.bus import BusMessage
 from protocols.memory_bus import MemoryBroker, MemoryBus
+from protocols.mqtt_bus import MqttBus, MqttSettings
 from tests.edge.world import World, make_config
 
 CONFIG_TOPIC = "homeassistant/device/commonwatt_street_home-01/config"
@@ -183,3 +188,47 @@ def test_home_assistant_itself_accepts_the_payload(tmp_path: Path, gone: dict[st
     assert understood["net_import"] == "sensor power W"
     assert understood["problem"] == "binary_sensor problem None"
     assert all(understood[name] == "removed" for name in gone)
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+async def test_a_real_broker_keeps_the_household_until_it_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped connection introduces the house, its last will marks it unavailable, and `--remove` clears what is retained."""
+    with Broker() as broker:
+        made = config(tmp_path, broker=MqttSettings(port=broker.port))
+        world = World(tmp_path, config=made)
+        bridge = open_bridge(made, tmp_path)
+        assert bridge is not None
+        await world.agent.start()
+        await bridge.start()
+        ear = MqttBus(MqttSettings(port=broker.port), client_id="home-assistant")
+        for topic in (CONFIG_TOPIC, STATE_TOPIC, AVAILABILITY_TOPIC):
+            ear.subscribe(topic)
+        await ear.start()
+        heard: dict[str, bytes] = {}
+        async with asyncio.timeout(30.0):
+            while heard.keys() < {CONFIG_TOPIC, STATE_TOPIC, AVAILABILITY_TOPIC}:
+                bridge.cycle(await world.agent.step())
+                world.live(10.0)
+                await ear.wait(0.1)
+                heard.update({message.topic: message.payload for message in ear.receive()})
+            assert heard[AVAILABILITY_TOPIC] == b"online"
+            await bridge.stop()
+            while heard[AVAILABILITY_TOPIC] != b"offline":
+                await ear.wait(0.1)
+                heard.update({message.topic: message.payload for message in ear.receive()})
+            assert await forget_household(made, tmp_path)
+            while heard[CONFIG_TOPIC] != b"" or heard[AVAILABILITY_TOPIC] != b"":
+                await ear.wait(0.1)
+                heard.update({message.topic: message.payload for message in ear.receive()})
+        await ear.stop()
+        late = MqttBus(MqttSettings(port=broker.port), client_id="late")
+        late.subscribe("#")
+        await late.start()
+        assert not await late.wait(0.5)
+        await late.stop()
+        path = tmp_path / "house.toml"
+        path.write_text(toml_text(made), encoding="utf-8")
+        assert await asyncio.to_thread(edge_main, ["home-assistant", "--config", str(path)]) == 0
+        assert json.loads(capsys.readouterr().out)["device"]["identifiers"] == ["commonwatt_street_home-01"]
+        assert await asyncio.to_thread(edge_main, ["home-assistant", "--config", str(path), "--remove"]) == 0
+    assert capsys.readouterr().out == f"removed from 127.0.0.1:{broker.port}\n"
