@@ -114,6 +114,12 @@ def _restart(options: argparse.Namespace) -> list[Row]:
     return restart_rows(options.mosquitto)
 
 
+def _page(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_page import page_rows
+
+    return page_rows(options)
+
+
 GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("the guard over random houses", ("guard_avoidable_breach", "guard_time"), _guard),
     ("the schedule against other solvers", ("schedule",), _schedule),
@@ -124,6 +130,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("rounds that are sent everything", ("fuzzed_rounds_wrong", "fuzzed_rounds_unnamed"), _rounds),
     ("a tap with the operator's key", ("tap_uniform", "tap_correlation"), _tap),
     ("elections under faults", ("election_runs_violations",), _elections),
+    ("the page in a browser, before 200 homes", ("page_useful_paint", "page_update_latency_p95"), _page),
     ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),
     ("5,000 reporting edges at one coordinator", ("ingest_lost", "ingest_p99", "ingest_limit"), _ingest),
     (
