@@ -17,6 +17,7 @@ from coordinator.envelopes.values import AllocationRule
 from coordinator.errors import ConfigError
 from coordinator.network.model import Network
 from coordinator.page.settings import PageSection, check_page
+from protocols.errors import one_line
 from protocols.messages import MAX_INTERVALS, Guarantee
 from protocols.mqtt_bus import MqttSettings
 from protocols.observation.settings import MetricsSection, check_metrics
@@ -138,13 +139,13 @@ def decode_config(text: bytes, where: str) -> CoordinatorConfig:
     try:
         config = msgspec.toml.decode(text, type=CoordinatorConfig)
     except msgspec.ValidationError as error:
-        message = str(error)
-        raise ConfigError(f"{where}: {message if ' - at ' in message else message + ' - at $'}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: not TOML: {error} - at $") from error
+        what, _, path = str(error).partition(" - at ")
+        raise ConfigError(f"{where}: {one_line(what, 300)} - at {one_line(path, 200) if path else '$'}") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not TOML: {one_line(str(error))} - at $") from error
     problem = check_config(config)
     if problem is not None:
-        raise ConfigError(f"{where}: {problem}")
+        raise ConfigError(f"{where}: {one_line(problem)}")
     return config
 
 

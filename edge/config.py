@@ -18,6 +18,7 @@ from edge.errors import ConfigurationError
 from edge.home_assistant.settings import HomeAssistantSection
 from edge.leadership.settings import AggregationSection, LeadershipSection, RegionSection, check_region, check_sections
 from edge.values import DeviceKind
+from protocols.errors import one_line
 from protocols.mqtt_bus import MqttSettings
 from protocols.observation.settings import MetricsSection, check_metrics
 from protocols.tariff import HourOfDay, PriceWindow, PriceWindows, misplaced, unknown_zone
@@ -179,11 +180,11 @@ def decode_config(text: bytes, where: str) -> EdgeConfig:
         config = msgspec.toml.decode(text, type=EdgeConfig)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{where}: {_in_one_line(str(error), text)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{where}: not TOML: {error} - at $") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{where}: not TOML: {one_line(str(error))} - at $") from error
     problem = check_config(config)
     if problem is not None:
-        raise ConfigurationError(f"{where}: {problem}")
+        raise ConfigurationError(f"{where}: {one_line(problem)}")
     return config
 
 
@@ -194,7 +195,7 @@ def _in_one_line(message: str, text: bytes) -> str:
     for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
         value = value.get(key) if isinstance(value, dict) else value[int(index)] if isinstance(value, list) and index else None
     found = f", got {value!r}" if isinstance(value, str | int | float) and "got" not in what and repr(value) not in what else ""
-    return f"{what}{found} - at {path if path else '$'}"
+    return f"{one_line(what + found, 300)} - at {one_line(path, 200) if path else '$'}"
 
 
 def check_config(config: EdgeConfig) -> str | None:

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from hil.community_scenario import CommunitySection
 from hil.errors import ScenarioError
+from protocols.errors import one_line
 
 DATA_MARK = "{data}"
 SHIPPED = Path(__file__).parent / "scenarios"
@@ -215,12 +216,12 @@ def decode_scenario(text: bytes, where: str) -> Scenario:
     try:
         scenario = msgspec.toml.decode(text, type=Scenario)
     except msgspec.ValidationError as error:
-        raise ScenarioError(f"{where}: {error}") from error
-    except msgspec.DecodeError as error:
-        raise ScenarioError(f"{where}: not TOML: {error}") from error
+        raise ScenarioError(f"{where}: {one_line(str(error))}") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ScenarioError(f"{where}: not TOML: {one_line(str(error))}") from error
     fault = _contradiction(scenario)
     if fault is not None:
-        raise ScenarioError(f"{where}: {fault}")
+        raise ScenarioError(f"{where}: {one_line(fault)}")
     return scenario
 
 

@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.x509.oid import NameOID
 from msgspec import Meta
 
-from protocols.errors import ProtocolError
+from protocols.errors import ProtocolError, one_line
 from protocols.units import MAX_TIME_S, Identifier
 
 MAX_BYTES: Final = 32 * 1024
@@ -301,4 +301,4 @@ def _check_times(certificate: x509.Certificate, now_s: float, what: str) -> None
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(" ".join(str(error).split()), 200) or type(error).__name__

@@ -19,11 +19,21 @@ class BusError(ProtocolError):
     """The transport cannot do what was asked (not started, queue full, broker refused)."""
 
 
+def one_line(text: str, most: int = 500) -> str:
+    """The text as one line of at most `most` printable characters; what is none becomes a question mark."""
+    clean = "".join(character if character.isprintable() else "?" for character in text[:most])
+    return clean if len(text) <= most else clean[:-1] + "…"
+
+
 class Refusal(ProtocolError):
-    """A received message is not accepted; `reason` says why in words, `topic` says where."""
+    """A received message is not accepted; `reason` says why in words, `topic` says where.
+
+    Both may quote what a stranger has chosen, the name of a field for instance; the words are one line that no terminal obeys.
+    """
 
     def __init__(self, reason: str, *, topic: str) -> None:
-        super().__init__(f"{reason} (topic {topic})")
+        reason = one_line(reason)
+        super().__init__(f"{reason} (topic {one_line(topic)})")
         self.reason = reason
         self.topic = topic
 

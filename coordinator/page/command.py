@@ -22,14 +22,13 @@ from coordinator.page.board import Board
 from coordinator.page.estimate import Estimator
 from coordinator.page.projector import Projector
 from coordinator.page.replay import Archive
+from coordinator.page.runner import page_runner
 from coordinator.page.server import PageServer
 from coordinator.page.settings import PageSection
 from protocols.clock import SystemClock
 from protocols.mqtt_bus import Login, MqttBus, MqttSettings
 
 log = logging.getLogger(__name__)
-
-LEAVE_S = 2.0
 
 
 def page(arguments: argparse.Namespace) -> int:
@@ -48,7 +47,7 @@ async def _serve(config: CoordinatorConfig, tls: ssl.SSLContext | None) -> None:
     projector = Projector(board, MqttBus(settings, client_id="projector"), clock, config.identity.community)
     archive = Archive(config.store.url, board.network, board.diagram, estimator)
     server = PageServer(config, board, projector, archive, Tokens(Path(section.tokens_file)), clock)
-    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=LEAVE_S)
+    runner = page_runner(server.app())
     await runner.setup()
     stopping = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -22,6 +22,7 @@ from edge.devices.profile_control import Control, Watchdog, limit_control
 from edge.devices.ratings import Ratings
 from edge.errors import DeviceGarbage, ProfileError
 from edge.values import DeviceKind, Reading, Setpoint
+from protocols.errors import one_line
 
 SHIPPED = pathlib.Path(__file__).with_name("profiles")
 
@@ -141,11 +142,11 @@ def parse_profile(content: bytes, file: str) -> Profile:
     """A validated profile from the bytes of its file."""
     try:
         profile = msgspec.convert(tomllib.loads(content.decode()), Profile, strict=True)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise ProfileError(f"{file}: {' '.join(str(error).split())}") from error
+    except (ValueError, msgspec.ValidationError, RecursionError) as error:
+        raise ProfileError(f"{file}: {one_line(' '.join(str(error).split()))}") from error
     wrong = _contradiction(profile)
     if wrong is not None:
-        raise ProfileError(f"{file}: {wrong}")
+        raise ProfileError(f"{file}: {one_line(wrong)}")
     return profile
 
 
