@@ -73,22 +73,30 @@ async def ask(client: ModbusClient, number: int) -> None:
 async def liar(answers: list[bytes], *, echo_transaction: bool) -> AsyncIterator[int]:
     """A server that answers each request with the next of these; yields its port. Now and then it hangs up."""
     rng, left = random.Random(SEED), iter(answers)
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while request := await reader.read(512):
-            answer = next(left, b"")
-            if echo_transaction and rng.random() < 0.7:
-                answer = request[:2] + answer[2:]
-            writer.write(answer)
-            if rng.random() < 0.05:
-                break
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        with contextlib.suppress(ConnectionError):
+            while request := await reader.read(512):
+                answer = next(left, b"")
+                if echo_transaction and rng.random() < 0.7:
+                    answer = request[:2] + answer[2:]
+                writer.write(answer)
+                if rng.random() < 0.05:
+                    break
+            writer.close()
+            await writer.wait_closed()
+        serving.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.gather(*serving)
         await server.wait_closed()
 
 
