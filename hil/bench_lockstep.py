@@ -1,7 +1,7 @@
 """Rows of the bench: what a lockstep run costs beside the bare Modbus requests in it, and how much faster virtual time is.
 
 A run of the street on real sockets notes every Modbus request. The same requests, in the same cycles and with the same concurrency (all
-devices at once, one after the other at each device), are asked again by pymodbus' AsyncModbusTcpClient of the same kind of simulated
+homes at once, one request after the other in each home), are asked again by pymodbus' AsyncModbusTcpClient of the same kind of simulated
 devices: no driver, no controller, no broker, no plant. The ratio of the two wall times is the overhead of everything else together. A
 third party is the same run in virtual time. The three take turns every few seconds, so that what else the machine does meets all alike.
 """
@@ -178,12 +178,16 @@ class _Replay:
     async def ask(self, cycles: list[dict[tuple[str, str], list[bytes]]]) -> int:
         """Ask everything in these cycles again; returns how many requests that were."""
         for cycle in cycles:
-            await asyncio.gather(*(_ask(self._clients[key], pdus) for key, pdus in cycle.items()))
+            homes: dict[str, list[tuple[AsyncModbusTcpClient, bytes]]] = {}
+            for (home, device), pdus in cycle.items():
+                client = self._clients[home, device]
+                homes.setdefault(home, []).extend((client, pdu) for pdu in pdus)
+            await asyncio.gather(*(_ask(requests) for requests in homes.values()))
         return sum(len(pdus) for cycle in cycles for pdus in cycle.values())
 
 
-async def _ask(client: AsyncModbusTcpClient, pdus: list[bytes]) -> None:
-    for pdu in pdus:
+async def _ask(requests: list[tuple[AsyncModbusTcpClient, bytes]]) -> None:
+    for client, pdu in requests:
         function, address, count = struct.unpack_from(">BHH", pdu)
         if function == 3:
             answer = await client.read_holding_registers(address, count=count, device_id=1)

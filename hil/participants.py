@@ -170,7 +170,7 @@ class EdgeSlot:
             around.folder / "state",
             coordinated=around.coordinated,
             device_timeout_s=around.stage.device_timeout_s,
-            concurrent_io=around.stage.concurrent_io,
+            concurrent_io=False,
         )
         if around.community is None:
             return config
