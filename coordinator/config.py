@@ -15,6 +15,7 @@ from msgspec import Meta
 from coordinator.aggregation.settings import AggregationSection, check_section
 from coordinator.envelopes.values import AllocationRule
 from coordinator.errors import ConfigError
+from coordinator.market.settings import MarketSection, check_market
 from coordinator.network.model import Network
 from coordinator.page.settings import PageSection, check_page
 from protocols.errors import one_line
@@ -123,6 +124,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     aggregation: AggregationSection = AggregationSection()
     metrics: MetricsSection = MetricsSection()
     page: PageSection = PageSection()
+    market: MarketSection = MarketSection()
 
 
 def load_config(path: Path) -> CoordinatorConfig:
@@ -158,6 +160,7 @@ def check_config(config: CoordinatorConfig) -> str | None:
         or check_section(config.aggregation)
         or check_metrics(config.metrics)
         or check_page(config.page)
+        or check_market(config.market, in_secret=config.aggregation.enabled)
     )
 
 

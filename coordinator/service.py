@@ -28,8 +28,12 @@ from coordinator.demand import LimitPair, NodeView, demand_grew, wanted
 from coordinator.envelopes.certificate import Infeasible
 from coordinator.envelopes.interior_point import AllocationError
 from coordinator.errors import ConfigError, StoreError, UnverifiedEnvelopeError
+from coordinator.market.assembly import NetMechanism, loss_form, make_mechanism
+from coordinator.market.desk import MarketDesk
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
+from coordinator.powerflow.balanced import balanced_feeder
+from coordinator.powerflow.unbalanced import unbalanced_feeder
 from coordinator.publication import Ledger
 from coordinator.store import Store
 from protocols.bus import Bus, BusMessage
@@ -43,6 +47,7 @@ from protocols.messages import (
     EnvelopeSchedule,
     FlexibilityDeclaration,
     Forecast,
+    MarketAnswer,
     Plan,
     ResponseStatus,
     SafetyState,
@@ -58,7 +63,8 @@ SENDER = "coordinator"
 MAX_EVENTS_PER_STEP = 50
 MAX_DELIVERY_S = 86400
 STORE_RETRY_S = 30.0
-SPOKEN = ("status", "telemetry", "forecast", "plan", "flexibility", "response")
+ASK_EXPIRY_S = 300
+SPOKEN = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "answer")
 SPOKEN_IN_SECRET = ("status", "response", "adherence")
 HELD = (ResponseStatus.RECEIVED, ResponseStatus.STARTED)
 
@@ -135,6 +141,21 @@ class CoordinatorService:
         if office is None and config.aggregation.enabled:
             self.office = CommunityOffice(config, self._network, now_s=clock.now_s(), sequence=lambda: self._sequencer.next())
 
+        self.market = self._make_market()
+
+    def _make_market(self) -> MarketDesk | None:
+        section = self._config.market
+        if section.mechanism == "none":
+            return None
+        network, index = self._network, self._network.connection_index
+        losses = loss_form(balanced_feeder(network) if network.is_balanced else unbalanced_feeder(network))
+        places = {node.name: index[node.connection] for node in self._config.nodes}
+
+        def make(names: tuple[str, ...], start_s: float) -> NetMechanism:
+            return make_mechanism(section, {name: places[name] for name in names}, losses, start_s)
+
+        return MarketDesk(section, tuple(places), make, lambda: self._sequencer.next())
+
     async def start(self) -> None:
         """Restore what an earlier run published, verify the default, subscribe and connect.
 
@@ -205,6 +226,7 @@ class CoordinatorService:
         if stored is not None:
             if self.office is not None:
                 self.office.say(self._bus, self._signer)
+            self._bargain(now_s)
             if elapsed_s >= self._publish_due_s:
                 computed = await self._compute(now_s)
                 self._publish_due_s = elapsed_s + self._config.envelopes.period_s
@@ -231,6 +253,18 @@ class CoordinatorService:
         if self._flush(now_s) is None:
             log.error("stopping with %d rows that could not be stored; they are lost", self._store.waiting)
         await self._bus.stop()
+
+    def _bargain(self, now_s: float) -> None:
+        """Hold the mechanism, where there is one, and note how its negotiations end."""
+        if self.market is None:
+            return
+        for ask in self.market.step(now_s):
+            topic = control_topic(self._config.identity.community, ask.node, "ask")
+            self._bus.publish(self._signer.seal(topic, ask, expiry_s=ASK_EXPIRY_S))
+        for done in self.market.take_concluded():
+            words = f"negotiation {done.number}: {'agreed' if done.outcome is not None else 'not agreed'} after {done.rounds} rounds"
+            named = "".join(f"; without {name}: {why}" for name, why in done.left_out.items())
+            self._store.add(tables.events, {"time_s": now_s, "kind": "market", "message": (words + named)[:2000]})
 
     def _remember(self) -> None:
         """What a restart needs; the reserve covers the messages of one period."""
@@ -288,6 +322,12 @@ class CoordinatorService:
                     view.pv = content
             case Plan():
                 view.plan = content
+                if self.market is not None:
+                    self.market.planned(content.sender, now_s)
+            case MarketAnswer():
+                if self.market is not None:
+                    self.market.take(content)
+                return
             case FlexibilityDeclaration():
                 view.flexibility = content
             case _:

@@ -26,6 +26,7 @@ from edge.envelope_control import ControlScheduler, ControlState, Outcome, Ratin
 from edge.field import Field, resumed_wear
 from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
 from edge.made_plan import Made
+from edge.market import MarketPart
 from edge.planning import PlanMaker
 from edge.reporting import TelemetryMeans
 from edge.safety import Condition, SafetyMachine
@@ -34,7 +35,7 @@ from edge.values import DeviceKind, Reading, Setpoint
 from edge.watch import DeviceWatch
 from protocols.bus import Bus
 from protocols.clock import Clock
-from protocols.messages import DefaultControl, EnvelopeSchedule, ResponseStatus, SafetyState
+from protocols.messages import DefaultControl, EnvelopeSchedule, MarketAsk, ResponseStatus, SafetyState
 from protocols.signing import Sequencer, Signer, Verifier
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class EdgeAgent:
             coordinator_silent_s=control.coordinator_silent_s,
             clock_jump_s=control.clock_jump_s,
         )
+        self.market = self._make_market()
         self._said = Correspondent(
             config.identity.community,
             self.node,
@@ -129,7 +131,7 @@ class EdgeAgent:
             signer=signer,
             verifier=verifier,
             sequencer=Sequencer(clock.now_s(), floor=self._state.sequence),
-            community_part=community,
+            community_part=self.market if community is None else community,
             discreet=config.aggregation.enabled,
         )
         self._restore_windows(verifier)
@@ -147,6 +149,13 @@ class EdgeAgent:
         self._status_due_s = -float("inf")
         self._store_trouble: str | None = None
         self._last_limits = NO_LIMITS
+
+    def _make_market(self) -> MarketPart | None:
+        if not (self._coordinated and self.config.market.enabled):
+            return None
+        return MarketPart(
+            now_s=self._clock.now_s, monotonic_s=self._clock.monotonic_s, deadline_s=self.config.schedule.deadline_s
+        )
 
     def _make_scheduler(self, contract: LimitSet, rng: random.Random) -> ControlScheduler:
         """With what the disk remembers, where controls are obeyed at all. Ramps refer to the ratings of the connection."""
@@ -244,6 +253,9 @@ class EdgeAgent:
             self._save()
         self._said.say_outcomes(outcomes if self.config.control.respond_to_all else worth_saying(outcomes), now_s)
         self._make_plan(now_s, chosen)
+        answer = None if self.market is None else self.market.step(self.node, self._said.sequencer, background=self._background)
+        if answer is not None:
+            self._said.say("answer", answer)
         meter = self._meter.reading
         if meter is not None:
             self._said.say_adherence(now_s, meter.power_w)
@@ -279,6 +291,8 @@ class EdgeAgent:
                 refused = self._scheduler.receive_default(message)
                 if refused is not None:
                     outcomes.append(refused)
+            elif isinstance(message, MarketAsk) and self.market is not None:
+                self.market.asked(message)
             if is_from_coordinator(message):
                 self._safety.heard_coordinator(self._clock.monotonic_s())
         outcomes += self._scheduler.advance(now_s)

@@ -145,6 +145,12 @@ class ApplianceConfig(Section, frozen=True, kw_only=True):
     min_w: Annotated[float, Meta(ge=0.0, le=50e3)] = 0.0
 
 
+class MarketSection(Section, frozen=True, kw_only=True):
+    """Whether the house answers what a mechanism of the coordinator asks of it, and plans by what was agreed (`edge.market`)."""
+
+    enabled: bool = False
+
+
 class EdgeConfig(Section, frozen=True, kw_only=True):
     """One household's controller; the sections mirror the package."""
 
@@ -163,6 +169,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     region: RegionSection = RegionSection()
     metrics: MetricsSection = MetricsSection()
     home_assistant: HomeAssistantSection = HomeAssistantSection()
+    market: MarketSection = MarketSection()
 
 
 def load_config(path: Path) -> EdgeConfig:
@@ -207,6 +214,7 @@ def check_config(config: EdgeConfig) -> str | None:
         or _bad_devices(config)
         or check_sections(config.leadership, config.aggregation)
         or check_region(config.region, config.leadership, config.identity.community)
+        or _bad_market(config)
         or check_metrics(config.metrics)
     )
 
@@ -244,6 +252,14 @@ def _bad_site(config: EdgeConfig) -> str | None:
         problem = misplaced(windows)
         if problem is not None:
             return f"{name} {problem} - at $.site.{name}"
+    return None
+
+
+def _bad_market(config: EdgeConfig) -> str | None:
+    if config.market.enabled and config.leadership.enabled:
+        return "market and leadership are two ways to agree, and a house takes one of them - at $.market.enabled"
+    if config.market.enabled and not config.schedule.enabled:
+        return "market needs a schedule to answer with, and schedule.enabled is false - at $.market.enabled"
     return None
 
 

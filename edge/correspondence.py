@@ -19,6 +19,7 @@ from protocols.messages import (
     ControlResponse,
     DefaultControl,
     EnvelopeSchedule,
+    MarketAsk,
     Message,
     ResponseStatus,
     SafetyState,
@@ -36,10 +37,10 @@ log = logging.getLogger(__name__)
 SOFTWARE = "commonwatt-edge 0.1.0"
 MOST_REASONS = 16
 MOST_REASON_CHARS = 200
-CONFIDENTIAL = frozenset({"telemetry", "plan", "forecast", "flexibility"})
+CONFIDENTIAL = frozenset({"telemetry", "plan", "forecast", "flexibility", "answer"})
 """What does not leave the house where the community sums in secret."""
 
-EXPIRY_S = {"telemetry": 3600, "plan": 900, "forecast": 900, "flexibility": 900, "response": 86400, "adherence": 86400}
+EXPIRY_S = {"telemetry": 3600, "plan": 900, "forecast": 900, "flexibility": 900, "response": 86400, "adherence": 86400, "answer": 300}
 
 
 class Community(Protocol):
@@ -113,7 +114,7 @@ class Correspondent:
             except Refusal as refusal:
                 self._refuse(refusals, f"{type(refusal).__name__}: {refusal}")
                 continue
-            if isinstance(message, (EnvelopeSchedule, DefaultControl)) and message.node != self.node:
+            if isinstance(message, (EnvelopeSchedule, DefaultControl, MarketAsk)) and message.node != self.node:
                 self._refuse(refusals, f"Malformed: a control for node {message.node!r} on a topic of {self.node!r}")
                 continue
             if self._fenced(message):

@@ -57,6 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
     run.set_defaults(command=_run)
 
+    compare = commands.add_parser("compare", help="the same day under several mechanisms, in one table")
+    _scenario_arguments(compare)
+    compare.add_argument("--mechanisms", default="none,doe,p2p,disco", metavar="A,B", help="which; default: none,doe,p2p,disco")
+    compare.add_argument("--mode", choices=("sim", "lockstep"), default="sim", help="default: sim")
+    compare.add_argument("--seed", type=int, help="seed of the faults; default: that of the scenario")
+    compare.add_argument("--faults", action="store_true", help="with the scenario's faults")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="output folder; default: out/SCENARIO-compared")
+    compare.add_argument("--json", action="store_true", help="print the table as one JSON document")
+    compare.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")
+    compare.set_defaults(command=_compare)
+
     sweep = commands.add_parser("sweep", help="run one scenario, or election or aggregation, with many seeds of faults")
     _scenario_arguments(sweep)
     sweep.add_argument("--seeds", default=SWEEP_DEFAULT, metavar="A:B", help=f"from A up to, not including, B; default: {SWEEP_DEFAULT}")
@@ -113,6 +124,12 @@ def _run(options: argparse.Namespace) -> int:
     from hil.commands import run_command
 
     return run_command(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from hil.compare import compare_command
+
+    return compare_command(options)
 
 
 def _sweep(options: argparse.Namespace) -> int:

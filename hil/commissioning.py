@@ -25,12 +25,14 @@ from coordinator.config import (
 from coordinator.config import IdentitySection as CoordinatorIdentity
 from coordinator.config import StoreSection as CoordinatorStore
 from coordinator.envelopes.values import AllocationRule
+from coordinator.market.settings import MarketSection as OperatorMarketSection
 from edge.config import (
     ApplianceConfig,
     ControlSection,
     EdgeConfig,
     ForecastSection,
     IdentitySection,
+    MarketSection,
     ScheduleSection,
     SiteSection,
     StoreSection,
@@ -136,6 +138,7 @@ def edge_config(
         forecast=ForecastSection(),
         store=StoreSection(path=str(state_folder / f"{home.name}.json"), fsync=False),
         broker=broker,
+        market=MarketSection(enabled=coordinated and coordinator.mechanism != "doe"),
     )
 
 
@@ -192,6 +195,24 @@ def coordinator_config(
         defaults=DefaultsSection(export_w=settings.default_export_w, import_w=settings.default_import_w),
         store=CoordinatorStore(url=f"sqlite:///{state_folder / 'coordinator.db'}"),
         broker=broker,
+    )
+
+
+def market_section(scenario: Scenario, day: NeighbourhoodDay) -> OperatorMarketSection:
+    """What the coordinator negotiates, at the prices of the day."""
+    settings = scenario.coordinator
+    if settings.mechanism == "doe":
+        return OperatorMarketSection()
+    buy, sell = price_windows(day)
+    return OperatorMarketSection(
+        mechanism=settings.mechanism,
+        period_s=settings.negotiation_period_s,
+        step_s=scenario.control.schedule_step_s,
+        intervals=round(DAY_S / scenario.control.schedule_step_s),
+        patience_s=3.0 * scenario.control.cycle_s,
+        buy=buy,
+        sell=sell,
+        timezone=zone_name(day.utc_offset_s),
     )
 
 

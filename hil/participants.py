@@ -18,6 +18,7 @@ from coordinator.aggregation.office import CommunityOffice
 from coordinator.config import CoordinatorConfig
 from coordinator.demand import network_limits
 from coordinator.envelopes.compute import compute_envelopes, prepare
+from coordinator.market.desk import MarketDesk
 from coordinator.network.cases import load as load_network
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
@@ -29,6 +30,7 @@ from edge.correspondence import status_message
 from edge.devices.driver import Device
 from edge.devices.registry import open_device
 from edge.history import History, history_path
+from edge.market import MarketPart
 from edge.planning import PlanMaker
 from edge.store import Store
 from hil.commissioning import (
@@ -37,6 +39,7 @@ from hil.commissioning import (
     coordinator_config,
     edge_config,
     hand_over_history,
+    market_section,
     price_windows,
     zone_name,
 )
@@ -93,6 +96,11 @@ class EdgeSlot:
     def alive(self) -> bool:
         """Whether an agent runs here, and is not frozen."""
         return self._agent is not None and not self.frozen
+
+    @property
+    def market(self) -> MarketPart | None:
+        """What answers a mechanism here, while an agent runs."""
+        return None if self._agent is None else self._agent.market
 
     @property
     def config(self) -> EdgeConfig:
@@ -207,6 +215,7 @@ class CoordinatorSlot:
             buy, sell = price_windows(around.day)
             section = around.community.section.operator(buy, sell, zone_name(around.day.utc_offset_s))
             self._config = msgspec.structs.replace(self._config, aggregation=section)
+        self._config = msgspec.structs.replace(self._config, market=market_section(around.loaded.scenario, around.day))
         self.tap = BusTap(around.stage.bus(COORDINATOR, None), on_publish=around.published.add)
         self.reachable = True
         self.spent_s = 0.0
@@ -263,6 +272,11 @@ class CoordinatorSlot:
             entropy=rng.randbytes,
             keys=community.operator_keys(),
         )
+
+    @property
+    def market(self) -> MarketDesk | None:
+        """The desk of the mechanism that is held, if any."""
+        return None if self._service is None else self._service.market
 
     async def reach(self, reachable: bool) -> None:
         """Cut the coordinator off from the broker, or let it find it again. It does not know, and goes on working."""

@@ -16,6 +16,7 @@ from msgspec import Struct
 from hil.checkers import CheckResult
 from hil.faults import DrawnRate, Fault
 from hil.figures import HomeFigures, RunFigures
+from hil.market_ledger import MarketReport
 from hil.scenario import LimitsSection
 
 UNCOORDINATED = "uncoordinated"
@@ -31,6 +32,7 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     figures: RunFigures
     homes: tuple[HomeFigures, ...]
     counters: dict[str, int]
+    market: MarketReport | None = None
 
 
 class CheckerEntry(Struct, frozen=True, kw_only=True):

@@ -12,11 +12,12 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from hil.checkers import CheckResult
-from hil.commissioning import KeyRing
+from hil.commissioning import KeyRing, market_section
 from hil.community import CommunityBench
 from hil.envelope_watch import PublishedRegister, envelope_limits
 from hil.faulting import Calendar, install_device_faults
@@ -25,12 +26,14 @@ from hil.forgery import forgeries
 from hil.frames import Frame, Glance, Record, glance_of
 from hil.garbage import collecting_seldom
 from hil.households import NeighbourhoodDay
+from hil.market_ledger import MarketLedger, MarketReport
 from hil.participants import CoordinatorSlot, EdgeSlot, Surroundings
 from hil.results import RunSummary
 from hil.scenario import LoadedScenario
 from hil.serving import ServedPage
 from hil.stage import SocketStage, Stage
 from hil.taps import BusTap
+from hil.trading import INTERVAL_S, settle_trades
 from hil.watching import Watching
 from hil.world import World
 from protocols.clock import ManualClock
@@ -106,6 +109,8 @@ class FeederRun:
             coordinated=coordinated,
             community=self._community,
         )
+        market = market_section(scenario, day)
+        self._market = MarketLedger(market) if coordinated and market.mechanism != "none" else None
         self._watching = Watching(scenario, day, world, coordinated=coordinated)
         self._edges: tuple[EdgeSlot, ...] = ()
         self._coordinator: CoordinatorSlot | None = None
@@ -132,6 +137,8 @@ class FeederRun:
             await self._stop()
         timings = {"wall_s": wall_s, "start_s": started_s - begun_s, "modbus_requests": float(requests), "cycles": float(self._cycles)}
         summary, checks = self._watching.close(self._edges, self._around.published)
+        if self._market is not None:
+            summary = msgspec.structs.replace(summary, market=self._traded(self._market.report()))
         if self._coordinator is not None:
             timings |= {"coordinator_s": self._coordinator.spent_s, "envelopes_computed": float(self._coordinator.computed)}
             for problem in sorted(self._coordinator.problems):
@@ -139,6 +146,15 @@ class FeederRun:
         if self._community is not None:
             checks = sorted([*checks, *self._community.ledger.results()], key=lambda check: check.name)
         return RunOutcome(summary=summary, checks=checks, plan=self.plan, record=self._watching.record, timings=timings)
+
+    def _traded(self, report: MarketReport) -> MarketReport:
+        """The report with what members traded, where the mechanism is one in which they do."""
+        if report.mechanism != "p2p":
+            return report
+        record, day = self._watching.record, self._day
+        begins_s = np.arange(record.start_s, record.start_s + record.samples * record.sample_s, INTERVAL_S)
+        trading = settle_trades(record, day.tariff.prices(begins_s, day.utc_offset_s), report.prices)
+        return msgspec.structs.replace(report, trading=trading)
 
     async def _start(self) -> None:
         self._edges = tuple(EdgeSlot(home, self._around) for home in self._world.homes)
@@ -174,6 +190,8 @@ class FeederRun:
         if self._coordinator is not None:
             before = self._coordinator.tap.published
             await self._coordinator.step()
+            if self._market is not None and self._coordinator.market is not None:
+                self._market.look(self._coordinator.market, {edge.name: edge for edge in self._edges})
             if self._coordinator.tap.published != before:
                 await self._stage.settle(self._coordinator_taps(), [edge.tap for edge in self._edges if edge.alive] + self._seat_taps())
         awake = [edge for edge in self._edges if edge.alive]

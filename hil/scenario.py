@@ -85,6 +85,7 @@ class CoordinatorSection(Section, frozen=True, kw_only=True):
 
     The margins are kept back from the limits that the checkers watch: the operator does not know the voltage behind the source
     from minute to minute, nor the reactive power of a home, which it takes as `reactive_frac` of the active power.
+    `mechanism` is what is negotiated inside the envelopes every `negotiation_period_s`; `doe` is envelopes alone.
     """
 
     rule: Literal["equal", "proportional-fair", "least-curtailment", "max-volume"] = "proportional-fair"
@@ -97,6 +98,8 @@ class CoordinatorSection(Section, frozen=True, kw_only=True):
     demand: Literal["rating", "forecast"] = "forecast"
     demand_step_w: Annotated[float, Meta(ge=1.0, le=50e3)] = 2500.0
     reactive_frac: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.2
+    mechanism: Literal["doe", "p2p", "disco"] = "doe"
+    negotiation_period_s: Annotated[float, Meta(ge=600.0, le=86400.0)] = 6 * 3600.0
     default_export_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 1500.0
     default_import_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 5000.0
 
@@ -252,6 +255,11 @@ def _contradiction(scenario: Scenario) -> str | None:
     for entry in scenario.faults.mix:
         if entry.shortest_s > entry.longest_s:
             return f"faults.mix {entry.kind}: shortest_s ({entry.shortest_s}) exceeds longest_s ({entry.longest_s}) - at $.faults"
+    if scenario.community is not None and coordinator.mechanism != "doe":
+        return (
+            f"coordinator.mechanism {coordinator.mechanism!r} asks homes by name, and community sums in secret "
+            "- at $.coordinator.mechanism"
+        )
     if scenario.homes.source == "victoria" and scenario.homes.folder is None:
         return "homes.source 'victoria' needs homes.folder, the folder of the data sets - at $.homes"
     return None

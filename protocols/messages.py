@@ -353,6 +353,36 @@ class CommunitySignal(Message, frozen=True, kw_only=True, tag="community_signal"
     excess_w: PowerSeriesW
 
 
+class MarketAsk(Message, frozen=True, kw_only=True, tag="market_ask"):
+    """What a mechanism asks of one node in a round (`coordinator.mechanisms.signals`): the net import of least own cost
+    + price_per_kwh x + weight / 2 (x - target_w)^2, interval by interval from `start_s`. The node answers with its plan of round 0.
+
+    After a `final` one nothing more is asked: where the community has `agreed`, the target is this node's part of the agreement, and its
+    plans go by the price with a pull towards the target, until the last interval is over.
+    """
+
+    node: Identifier
+    mechanism: Identifier
+    negotiation: Annotated[int, Meta(ge=0, lt=2**53)]
+    round: Annotated[int, Meta(ge=0, lt=2**31)]
+    final: bool = False
+    agreed: bool = False
+    start_s: TimeS
+    step_s: DurationS
+    weight_per_kwh_w: Annotated[float, Meta(ge=0.0, le=1000.0)]
+    price_per_kwh: PriceSeries
+    target_w: PowerSeriesW
+
+
+class MarketAnswer(Message, frozen=True, kw_only=True, tag="market_answer"):
+    """A node's answer to the `MarketAsk` of the same negotiation and round; `own_cost` is what the schedule costs the house itself."""
+
+    negotiation: Annotated[int, Meta(ge=0, lt=2**53)]
+    round: Annotated[int, Meta(ge=0, lt=2**31)]
+    net_import_w: PowerSeriesW
+    own_cost: Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
 AnyMessage = (
     Status
     | Telemetry
@@ -371,6 +401,8 @@ AnyMessage = (
     | RoundNotice
     | CommunitySignal
     | RegionNotice
+    | MarketAsk
+    | MarketAnswer
 )
 
 TYPE_OF_KIND: dict[str, type[Message]] = {
@@ -391,5 +423,7 @@ TYPE_OF_KIND: dict[str, type[Message]] = {
     "round": RoundNotice,
     "signal": CommunitySignal,
     "region": RegionNotice,
+    "ask": MarketAsk,
+    "answer": MarketAnswer,
 }
 """Which message a topic kind of `protocols.topics` carries."""

@@ -39,6 +39,8 @@ from protocols.messages import (
     EnvelopeSchedule,
     FlexibilityDeclaration,
     Forecast,
+    MarketAnswer,
+    MarketAsk,
     Plan,
     SafetyState,
     Status,
@@ -62,6 +64,8 @@ MAX_AGE_S: Final[dict[type, float]] = {
     FlexibilityDeclaration: 3600.0,
     EnvelopeSchedule: 86400.0,
     ControlResponse: 7 * 86400.0,
+    MarketAsk: 600.0,
+    MarketAnswer: 600.0,
 }
 """Greatest age by type. Types that are absent (status, default control) are state and hold until they are replaced."""
 

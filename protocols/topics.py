@@ -8,8 +8,10 @@
 | `node/<node>/plan` | the node | no | `Plan` |
 | `node/<node>/flexibility` | the node | no | `FlexibilityDeclaration` |
 | `node/<node>/response` | the node | no | `ControlResponse` |
+| `node/<node>/answer` | the node | no | `MarketAnswer` |
 | `control/<node>/envelope` | the coordinator | no | `EnvelopeSchedule` |
 | `control/<node>/default` | the coordinator | yes | `DefaultControl` |
+| `control/<node>/ask` | the coordinator | no | `MarketAsk` |
 | `coordinator/status` | the coordinator (and its last will) | yes | `Status` |
 | `node/<node>/join` | the node | yes | `JoinCard` |
 | `node/<node>/adherence` | the node | no | `AdherenceReport` |
@@ -45,8 +47,8 @@ ROOT: Final = "commonwatt"
 VERSION: Final = "1"
 _LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence")
-CONTROL_KINDS: Final = ("envelope", "default")
+NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence", "answer")
+CONTROL_KINDS: Final = ("envelope", "default", "ask")
 ELECTION_KINDS: Final = ("call", "certificate", "gone")
 ROUND_KINDS: Final = ("call", "aggregate")
 SEALED_KINDS: Final = ("report", "reveal", "receipt", "audit", "transcript", "demand", "opening")

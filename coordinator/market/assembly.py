@@ -1,0 +1,120 @@
+"""Which mechanism is held with which nodes, from the configuration and the network."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from coordinator.market.settings import MarketSection
+from coordinator.mechanisms.conversation import Mechanism
+from coordinator.mechanisms.disco.market import DiscoMarket
+from coordinator.mechanisms.disco.negotiated import NegotiatedPricing
+from coordinator.mechanisms.p2p.community import Tariff
+from coordinator.mechanisms.p2p.losses import LossModel
+from coordinator.mechanisms.p2p.market import Clearing, CommunityMarket
+from coordinator.mechanisms.signals import FloatArray, NetResponse, NetSignal
+from coordinator.powerflow.radial import RadialFeeder
+from protocols.tariff import prices_per_kwh
+
+
+class Outcome(Protocol):
+    """What every mechanism of net loads ends with, group by group (groups, T)."""
+
+    @property
+    def net_w(self) -> FloatArray:
+        """The agreed net imports."""
+
+    @property
+    def price_per_kwh(self) -> FloatArray:
+        """The agreed prices."""
+
+
+class State(Protocol):
+    """What every mechanism of net loads carries from round to round."""
+
+    @property
+    def weight(self) -> float:
+        """The weight of the present round."""
+
+
+NetMechanism = Mechanism[Any, NetSignal, NetResponse, Any]
+"""A mechanism whose state is a `State` and whose outcome is an `Outcome`."""
+
+
+def tariff_of(section: MarketSection, start_s: float) -> Tariff:
+    """The retailer's prices of the intervals from a time on; selling is taken to earn no more than buying costs (source 002, eq. 4)."""
+    zone = zoneinfo.ZoneInfo(section.timezone)
+    middles_s = [start_s + section.step_s * (index + 0.5) for index in range(section.intervals)]
+    buy = np.array(prices_per_kwh(section.buy, middles_s, zone))
+    return Tariff(retail_per_kwh=buy, feed_in_per_kwh=np.minimum(np.array(prices_per_kwh(section.sell, middles_s, zone)), buy))
+
+
+def make_mechanism(
+    section: MarketSection, connections: Mapping[str, int], losses_per_w2: FloatArray, start_s: float
+) -> NetMechanism:
+    """The mechanism for nodes at some connections of a feeder whose losses are x' losses_per_w2 x of all its connections."""
+    names, places = tuple(connections), list(connections.values())
+    tariff, square = tariff_of(section, start_s), losses_per_w2[np.ix_(places, places)]
+    count, intervals = len(names), section.intervals
+    if section.mechanism == "p2p":
+        losses = LossModel(
+            square=np.broadcast_to(square, (intervals, count, count)), linear=np.zeros((intervals, count)), constant_w=np.zeros(intervals)
+        )
+        return CommunityMarket(
+            names=names,
+            tariff=tariff,
+            losses=losses,
+            loss_per_kwh=section.loss_per_kwh,
+            weight=section.weight_per_kwh_w,
+            tolerance_frac=section.tolerance_frac,
+        )
+    assert section.mechanism == "disco", f"there is no mechanism to hold: {section.mechanism}"
+    wholesale = tariff.retail_per_kwh
+    market = DiscoMarket(
+        regions=("feeder",),
+        regional_per_kwh=wholesale[None],
+        wholesale_per_kwh=wholesale,
+        retail_per_kwh=float(wholesale.max()),
+        margin_frac=1.0,
+        step_s=section.step_s,
+    )
+    return NegotiatedPricing(
+        market=market,
+        buses=names,
+        region_of_bus=np.zeros(count, dtype=np.int64),
+        loss_per_w=square,
+        weight=section.weight_per_kwh_w,
+        tolerance_w=TOLERANCE_W,
+    )
+
+
+def outcome_cost(mechanism: NetMechanism, outcome: Outcome, step_s: float) -> float:
+    """What a mechanism minimises, at one of its outcomes."""
+    match mechanism, outcome:
+        case CommunityMarket(), Clearing():
+            return mechanism.cost(outcome, step_s)
+        case NegotiatedPricing(), _:
+            bought_w = outcome.net_w.sum(axis=0) + mechanism.loss_w(outcome.net_w)
+            return float((mechanism.market.wholesale_per_kwh * bought_w).sum() * mechanism.market.kwh_per_w)
+        case _:
+            raise TypeError(f"{type(mechanism).__name__} does not end in {type(outcome).__name__}")
+
+
+TOLERANCE_W = 50.0
+"""How far answers and targets of `disco` may differ, as in a negotiation that sums in secret."""
+
+
+def loss_form(feeder: RadialFeeder) -> FloatArray:
+    """Q (connections, connections) with losses x' Q x of active powers x at no-load voltages, phases included."""
+    points, phases = feeder.points, feeder.phase_count
+    none = np.zeros((points.slot.size, 1), dtype=np.complex128)
+    flat = feeder.linear_response(none, feeder.source_v)[0].reshape(-1)[points.slot]
+    per_w = np.diag(points.share_frac / np.conj(flat)).astype(np.complex128)
+    current = feeder.linear_response(per_w, np.zeros(phases, dtype=np.complex128))[1]
+    by_point = feeder.conductors * np.einsum("kap,kab,kbq->pq", np.conj(current), feeder.z_ohm.real, current).real
+    place = np.zeros((points.slot.size, len(feeder.network.connections)))
+    place[np.arange(points.slot.size), points.connection] = 1.0
+    return np.asarray(place.T @ by_point @ place)

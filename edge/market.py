@@ -1,0 +1,189 @@
+"""A household's part in a mechanism that asks it directly: round by round, the schedule of least cost at a price and near a target.
+
+Whoever runs the mechanism sees each household's answers, unlike in a community that sums in secret (`edge.leadership`): what it sees are
+net imports as the household's published plans show them. The plan that is in use at round 0 is the one that is negotiated, so that
+answers of one negotiation are about one and the same house.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from protocols.messages import MarketAnswer, MarketAsk
+from protocols.signing import Sequencer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edge.leadership.adherence import Declared
+    from edge.made_plan import Made
+    from edge.schedule.agreed import Agreement
+    from edge.schedule.model import Household, Schedule, ScheduleInputs
+    from edge.schedule.planner import Planner
+
+    Array = npt.NDArray[np.float64]
+    Found = tuple[MarketAsk, tuple[Array, float] | None]
+
+log = logging.getLogger(__name__)
+
+PLANS_TRUSTED_S = 3600.0
+
+
+class Respondent:
+    """One house that answers what it is asked about one and the same plan; over the intervals that are asked about, not the plan's."""
+
+    def __init__(self, household: Household, inputs: ScheduleInputs, monotonic_s: Callable[[], float], deadline_s: float) -> None:
+        from edge.schedule.planner import Planner
+
+        self.household = household
+        self.inputs = inputs
+        self._planner: Planner = Planner(household, monotonic_s=monotonic_s, deadline_s=deadline_s)
+
+    def answer(
+        self, price_per_kwh: Array, target_w: Array, weight_per_kwh_w: float, start_s: float, step_s: float
+    ) -> tuple[Array, float] | None:
+        """Net import over the intervals that were asked about, and what the schedule costs the house itself; None without a schedule.
+
+        The community pays the retailer together, so the house's own prices are left out and the community's take their place.
+        """
+        import msgspec
+        import numpy as np
+
+        from edge.leadership.negotiator import resampled
+        from edge.schedule.model import Negotiation
+        from edge.schedule.planner import Plan
+
+        inputs, zeros = self.inputs, np.zeros(self.inputs.steps)
+        grid = inputs.start_s, inputs.step_s, inputs.steps
+        terms = Negotiation(
+            extra_price_per_kwh=resampled(price_per_kwh, start_s, step_s, *grid),
+            target_w=resampled(target_w, start_s, step_s, *grid),
+            dual_w=zeros,
+            rho_per_kwh_w=weight_per_kwh_w,
+        )
+        asked = msgspec.structs.replace(inputs, buy_price_per_kwh=zeros, sell_price_per_kwh=zeros, negotiation=terms)
+        solved = self._planner.plan(asked, inputs.start_s)
+        if not isinstance(solved, Plan):
+            log.warning("no answer to the market: %s", solved.detail)
+            return None
+        net_w = resampled(solved.schedule.net_import_w, inputs.start_s, inputs.step_s, start_s, step_s, len(price_per_kwh))
+        return net_w, own_cost(self.household, inputs, solved.schedule)
+
+
+class MarketPart:
+    """What the edge's agent is given (`edge.correspondence.Community`) where a mechanism asks the household."""
+
+    def __init__(self, *, now_s: Callable[[], float], monotonic_s: Callable[[], float], deadline_s: float) -> None:
+        self._now_s = now_s
+        self._monotonic_s = monotonic_s
+        self._deadline_s = deadline_s
+        self._made: Made | None = None
+        self._made_s = float("-inf")
+        self._agreement: Agreement | None = None
+        self._ask: MarketAsk | None = None
+        self._job: asyncio.Future[Found] | None = None
+        self.number: int | None = None
+        self.respondent: Respondent | None = None
+
+    @property
+    def term(self) -> int:
+        """There is no leader here."""
+        return 0
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """This house's part of the newest agreement, until it has run out."""
+        agreement = self._agreement
+        return None if agreement is None or self._now_s() >= agreement.end_s else agreement
+
+    def planned(self, made: Made) -> None:
+        """A new plan is in use."""
+        self._made, self._made_s = made, self._now_s()
+
+    def metered(self, now_s: float, net_import_w: float) -> Declared | None:
+        """Nothing is declared here: the operator sees each answer and the telemetry."""
+        del now_s, net_import_w
+        return None
+
+    def asked(self, ask: MarketAsk) -> None:
+        """Remember what is to be answered; the newest ask replaces one that was not answered yet."""
+        if len(ask.price_per_kwh) != len(ask.target_w) or (self.number is not None and ask.negotiation < self.number):
+            return
+        if ask.negotiation != self.number:
+            if ask.round != 0 or self._made is None or self._now_s() - self._made_s > PLANS_TRUSTED_S:
+                return
+            self.number = ask.negotiation
+            self.respondent = Respondent(self._made.household, self._made.inputs, self._monotonic_s, self._deadline_s)
+        if not ask.final:
+            self._ask = ask
+            return
+        self._ask = None
+        if ask.agreed:
+            from edge.schedule.agreed import Agreement
+
+            self._agreement = Agreement(
+                number=ask.negotiation,
+                start_s=ask.start_s,
+                step_s=ask.step_s,
+                price_per_kwh=ask.price_per_kwh,
+                net_import_w=ask.target_w,
+                rho_per_kwh_w=ask.weight_per_kwh_w,
+            )
+
+    def step(self, sender: str, sequencer: Sequencer, *, background: bool) -> MarketAnswer | None:
+        """The answer that is owed, once it is found; `background` finds it in a thread instead of now."""
+        if self._job is None and self._ask is not None and self.respondent is not None:
+            ask, self._ask = self._ask, None
+            job = functools.partial(_answered, self.respondent, ask)
+            self._job = asyncio.get_running_loop().run_in_executor(None, job) if background else _done(job())
+        if self._job is None or not self._job.done():
+            return None
+        ask, found = self._job.result()
+        self._job = None
+        if found is None:
+            return None
+        return MarketAnswer(
+            sender=sender,
+            time_s=self._now_s(),
+            sequence=sequencer.next(),
+            negotiation=ask.negotiation,
+            round=ask.round,
+            net_import_w=tuple(found[0].tolist()),
+            own_cost=found[1],
+        )
+
+
+def _answered(respondent: Respondent, ask: MarketAsk) -> Found:
+    import numpy as np
+
+    price, target_w = np.asarray(ask.price_per_kwh), np.asarray(ask.target_w)
+    return ask, respondent.answer(price, target_w, ask.weight_per_kwh_w, ask.start_s, ask.step_s)
+
+
+def _done(found: Found) -> asyncio.Future[Found]:
+    """A job that needed no thread."""
+    future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+    future.set_result(found)
+    return future
+
+
+def own_cost(household: Household, inputs: ScheduleInputs, schedule: Schedule) -> float:
+    """Wear, fuel and the price of throwing PV away, less what is taken to be left in batteries at the end; no energy that is bought."""
+    import numpy as np
+
+    kwh = inputs.step_h / 1e3
+    cost = household.curtailment_per_kwh * float(schedule.pv_curtailed_w.sum()) * kwh
+    rows = zip(household.batteries, inputs.batteries, schedule.battery_w, schedule.battery_wh, strict=True)
+    for battery, state, power_w, energy_wh in rows:
+        cost += battery.wear_per_kwh * float(np.abs(power_w).sum()) * kwh
+        cost += 0.5 * battery.wear_slope_per_kwh_w * float((power_w**2).sum()) * kwh
+        cost -= state.end_value_per_kwh * float(energy_wh[-1]) / 1e3
+    for generator, power_w in zip(household.generators, schedule.generator_w, strict=True):
+        cost += generator.fuel_per_kwh * float(-power_w.sum()) * kwh
+        cost += 0.5 * generator.fuel_slope_per_kwh_w * float((power_w**2).sum()) * kwh
+    return cost

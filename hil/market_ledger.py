@@ -1,0 +1,145 @@
+"""What the bench notes of a mechanism held live, and the same negotiations held again in this process.
+
+For every negotiation that ends, the bench takes from each house the plan that it negotiated about, and holds the conversation again with
+the same mechanism and the same houses, without a bus. What was agreed live must be what is agreed so: that is how a study, which has no
+bus, and a street of controllers are the same code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from coordinator.market.assembly import outcome_cost
+from coordinator.market.desk import Concluded, MarketDesk
+from coordinator.market.settings import MarketSection
+from coordinator.mechanisms.conversation import converse
+from coordinator.mechanisms.p2p.market import Clearing
+from coordinator.mechanisms.signals import NetResponse, NetSignal
+from edge.market import MarketPart, Respondent
+
+Floats = npt.NDArray[np.float64]
+DEADLINE_S = 5.0
+
+
+class AgreedPrices(Struct, frozen=True, kw_only=True):
+    """The market's price of one agreement, interval by interval."""
+
+    start_s: float
+    step_s: float
+    price_per_kwh: tuple[float, ...]
+
+
+class Trading(Struct, frozen=True, kw_only=True):
+    """Energy that changed hands between members, and what each home (in the order of the run) gained by it."""
+
+    traded_kwh: float
+    gains: tuple[float, ...]
+
+
+class MarketReport(Struct, frozen=True, kw_only=True):
+    """All negotiations of one run. `worst_gap_frac` is how far the cost of an agreement was from that of its twin in this process, and
+    `worst_apart_w` the mean distance of their net imports; None where nothing was agreed. `trading` is None where members do not trade.
+    """
+
+    mechanism: str
+    negotiations: int
+    agreed: int
+    rounds: int
+    messages: int
+    left_out: tuple[str, ...]
+    worst_gap_frac: float | None
+    worst_apart_w: float | None
+    prices: tuple[AgreedPrices, ...]
+    trading: Trading | None = None
+
+
+class Asked(Protocol):
+    """A place of an edge that may answer a mechanism."""
+
+    name: str
+
+    @property
+    def market(self) -> MarketPart | None:
+        """What answers there, while an edge runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A house in this process that answers as its controller does."""
+
+    respondent: Respondent
+    start_s: float
+    step_s: float
+
+    def respond(self, signal: NetSignal, /) -> NetResponse | None:
+        """The best response to a signal."""
+        found = self.respondent.answer(signal.price_per_kwh, signal.target_w, signal.weight, self.start_s, self.step_s)
+        return None if found is None else NetResponse(net_w=found[0], own_cost=found[1])
+
+
+class MarketLedger:
+    """See the module."""
+
+    def __init__(self, section: MarketSection) -> None:
+        self._section = section
+        self._seen: int | None = None
+        self._concluded: list[Concluded] = []
+        self._gaps: list[tuple[float, float]] = []
+
+    def look(self, desk: MarketDesk, edges: Mapping[str, Asked]) -> None:
+        """Note a negotiation that has ended, and hold it again."""
+        done = desk.latest
+        if done is None or done.number == self._seen:
+            return
+        self._seen = done.number
+        self._concluded.append(done)
+        if done.outcome is None:
+            return
+        twins = {}
+        for name in done.mechanism.groups:
+            part = edges[name].market
+            if part is None or part.respondent is None or part.number != done.number:
+                return
+            own = Respondent(part.respondent.household, part.respondent.inputs, time.monotonic, DEADLINE_S)
+            twins[name] = Twin(own, done.start_s, self._section.step_s)
+        again = converse(done.mechanism, twins, max_rounds=self._section.rounds_max)
+        if again.outcome is None or again.left_out:
+            self._gaps.append((float("inf"), float("inf")))
+            return
+        live, alone = (outcome_cost(done.mechanism, outcome, self._section.step_s) for outcome in (done.outcome, again.outcome))
+        apart_w = float(np.abs(done.outcome.net_w - again.outcome.net_w).mean())
+        self._gaps.append((abs(live - alone) / max(abs(alone), 1e-9), apart_w))
+
+    def report(self) -> MarketReport:
+        """The negotiations so far."""
+        step_s = self._section.step_s
+        agreed = [done for done in self._concluded if done.outcome is not None]
+        named = sorted({f"{name}: {why}" for done in self._concluded for name, why in done.left_out.items()})
+        return MarketReport(
+            mechanism=self._section.mechanism,
+            negotiations=len(self._concluded),
+            agreed=len(agreed),
+            rounds=sum(done.rounds for done in self._concluded),
+            messages=sum(done.messages for done in self._concluded),
+            left_out=tuple(named),
+            worst_gap_frac=max((gap for gap, _ in self._gaps), default=None),
+            worst_apart_w=max((apart for _, apart in self._gaps), default=None),
+            prices=tuple(
+                AgreedPrices(start_s=done.start_s, step_s=step_s, price_per_kwh=tuple(_price(done).tolist())) for done in agreed
+            ),
+        )
+
+
+def _price(done: Concluded) -> Floats:
+    """The price of trade: the market's own where there is one, else the mean of the houses' prices."""
+    assert done.outcome is not None
+    if isinstance(done.outcome, Clearing):
+        return done.outcome.market_per_kwh
+    return np.asarray(done.outcome.price_per_kwh.mean(axis=0))

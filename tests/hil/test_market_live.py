@@ -1,0 +1,62 @@
+"""Mechanisms held by the coordinator with thirty controllers end where the same conversation in one process ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hil.broker import find_mosquitto
+from hil.errors import ScenarioError
+from hil.market_ledger import MarketReport
+from hil.orchestrate import Mode, Order, run_variant
+from hil.results import WITH_ENVELOPES
+from hil.scenario import LoadedScenario, decode_scenario, find_scenario, load_scenario
+
+
+def negotiating(mechanism: str, hours: float) -> LoadedScenario:
+    loaded = load_scenario("street")
+    scenario = loaded.scenario
+    return msgspec.structs.replace(
+        loaded,
+        scenario=msgspec.structs.replace(
+            scenario,
+            day=msgspec.structs.replace(scenario.day, duration_h=hours),
+            faults=msgspec.structs.replace(scenario.faults, enabled=False),
+            coordinator=msgspec.structs.replace(scenario.coordinator, mechanism=mechanism),
+        ),
+    )
+
+
+def played(mechanism: str, hours: float, mode: Mode, folder: Path) -> MarketReport:
+    order = Order(loaded=negotiating(mechanism, hours), mode=mode, seed=1, out=folder)
+    outcome = run_variant(order, WITH_ENVELOPES, lambda done, total: None)
+    assert [check.name for check in outcome.checks if check.violations] == []
+    assert outcome.summary.market is not None
+    return outcome.summary.market
+
+
+@pytest.mark.parametrize("mechanism", ["p2p", "disco"])
+def test_what_thirty_controllers_agree_is_what_their_twins_agree_in_one_process(mechanism: str, tmp_path: Path) -> None:
+    report = played(mechanism, 0.1, "sim", tmp_path)
+    assert (report.negotiations, report.agreed) == (1, 1)
+    assert report.left_out == ()
+    assert report.worst_gap_frac is not None and report.worst_gap_frac <= 0.01
+    assert report.worst_apart_w is not None and report.worst_apart_w <= 10.0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto: run `commonwatt-hil broker --install`")
+@pytest.mark.parametrize("mechanism", ["p2p", "disco"])
+def test_the_same_holds_over_a_real_broker_and_real_modbus(mechanism: str, tmp_path: Path) -> None:
+    report = played(mechanism, 0.25, "lockstep", tmp_path)
+    assert report.agreed == report.negotiations == 1
+    assert report.worst_gap_frac is not None and report.worst_gap_frac <= 0.01
+
+
+def test_a_mechanism_beside_a_community_that_sums_in_secret_is_refused() -> None:
+    text = find_scenario("leaderless").read_text(encoding="utf-8").replace("[coordinator]\n", '[coordinator]\nmechanism = "p2p"\n', 1)
+    with pytest.raises(ScenarioError, match="sums in secret") as refusal:
+        decode_scenario(text.encode(), "x.toml")
+    assert "\n" not in str(refusal.value)
