@@ -18,12 +18,13 @@ from coordinator.mechanisms.sharing.market import SharingMarket, SharingOutcome
 from coordinator.mechanisms.sharing.responder import RespondingHouseholds
 from coordinator.mechanisms.sharing.settlement import Settlement, settle
 from hil.errors import RunError
-from hil.studies.community_case import DAY, FEED_IN, GROUP, HOUR_S, NIGHT, PEAK, VMAX_PU, VMIN_PU, CommunityCase, load_shapes
+from hil.studies.community_case import DAY, FEED_IN, GROUP, HOUR_S, NIGHT, PEAK, VMAX_PU, VMIN_PU, CommunityCase, Shapes, load_shapes
 from hil.studies.community_plots import price_plot, trace_plot
 from hil.studies.result import Findings, Row, Say, StudyOrder, Verdict, Word
 
 SOURCE = "the community market of sources 002 (eq. 4) and 000, at the scale of households; targets are the project's own"
-COUNTS, CENTRAL_COUNTS = (200, 1_000, 10_000), (200, 1_000)
+COUNTS = (200, 1_000, 10_000)
+CENTRAL_MOST = 1_000
 FREE, CONGESTED = 0.5, 2.0
 BINDING_HOURS = 7
 REPEATS = 3
@@ -61,22 +62,27 @@ class Compared:
 
 def community(order: StudyOrder, say: Say) -> Findings:
     """Hold every market, in turn with the central solves."""
-    shapes = load_shapes(order.data)
-    streets = {
-        (name, count): CommunityCase(count=count, seed=order.seed, strength_frac=strength, shapes=shapes)
+    return compare_streets(load_shapes(order.data), order.seed, COUNTS, say)
+
+
+def compare_streets(shapes: Shapes, seed: int, counts: tuple[int, ...], say: Say) -> Findings:
+    """The study for streets of these sizes."""
+    cases = {
+        (name, count): CommunityCase(count=count, seed=seed, strength_frac=strength, shapes=shapes)
         for name, strength in (("free", FREE), ("congested", CONGESTED))
-        for count in COUNTS
+        for count in counts
     }
-    mixed = CommunityCase(count=COUNTS[0], seed=order.seed, strength_frac=CONGESTED, shapes=shapes, mixed=True)
-    compared = compare({**streets, ("mixed", COUNTS[0]): mixed}, say)
-    free, congested = compared["free", COUNTS[0]], compared["congested", COUNTS[0]]
-    alone = costs_alone(free.case, say)
+    mixed = CommunityCase(count=counts[0], seed=seed, strength_frac=CONGESTED, shapes=shapes, mixed=True)
+    compared = compare({**cases, ("mixed", counts[0]): mixed}, say)
+    free, congested = ({count: compared[name, count] for count in counts} for name in ("free", "congested"))
+    alone = costs_alone(cases["free", counts[0]], say)
     rows = (
-        *(row for name in ("free", "congested") for row in _street_rows(name, {count: compared[name, count] for count in COUNTS})),
-        *_binding_rows({count: compared["congested", count] for count in COUNTS}),
-        *_money_rows(free, alone, "free"),
-        *_money_rows(congested, alone, "congested"),
-        *_mixed_rows(compared["mixed", COUNTS[0]]),
+        *_street_rows("free", free),
+        *_street_rows("congested", congested),
+        *_binding_rows(congested),
+        *_money_rows(free[counts[0]], alone, "free"),
+        *_money_rows(congested[counts[0]], alone, "congested"),
+        *_mixed_rows(compared["mixed", counts[0]]),
     )
     return Findings(
         source=SOURCE,
@@ -84,8 +90,8 @@ def community(order: StudyOrder, say: Say) -> Findings:
         rows=rows,
         verdicts=_verdicts(rows),
         plots={
-            "community-prices": lambda: price_plot(congested.held.outcome, congested.case.tariff),
-            "community-rounds": lambda: trace_plot({f"{count:,} households": trace(compared["congested", count].case) for count in COUNTS}),
+            "community-prices": lambda: price_plot(congested[counts[0]].held.outcome, mixed.tariff),
+            "community-rounds": lambda: trace_plot({f"{count:,} households": trace(item.case) for count, item in congested.items()}),
         },
     )
 
@@ -113,7 +119,7 @@ def compare(cases: dict[tuple[str, int], CommunityCase], say: Say) -> dict[tuple
         for key, case in cases.items():
             held[key].append(hold(case))
             latest = held[key][-1]
-            if case.count in CENTRAL_COUNTS:
+            if case.count <= CENTRAL_MOST:
                 optima[key], busy_s = solve_centrally(case, latest)
                 central[key].append(busy_s)
             say(f"{repeat + 1} of {REPEATS}: {case.count:,} households, {key[0]}: {latest.talk.rounds} rounds, {latest.busy_s:.3f} s")

@@ -41,7 +41,7 @@ def trace_plot(traces: Mapping[str, FloatArray]) -> str:
     """How far the cost is from where it ends, round by round."""
     with rc_context(STYLE):
         figure, axes = new_figure(1, 1, 3.8)
-        for colour, (name, distance) in zip(COLOURS, traces.items(), strict=True):
+        for colour, (name, distance) in zip(COLOURS, traces.items(), strict=False):
             rounds = np.arange(1, distance.size)
             axes[0].semilogy(rounds, np.maximum(distance[:-1], 1e-6), color=colour, marker="o", markersize=4.0, label=name)
         axes[0].set_xlabel("round")

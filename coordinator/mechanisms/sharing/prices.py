@@ -122,14 +122,14 @@ def _within(hessian: FloatArray, linear: FloatArray, lowest: FloatArray, highest
     matrix, target = hessian * scale * scale[:, None], linear * scale
     least, most = np.zeros(size), np.full(size, np.inf)
     least[:first], most[:first] = lowest, highest
-    least, most = least / scale, most / scale
+    low, high = least / scale, most / scale
     solver = piqp.DenseSolver()
     solver.settings.eps_abs = solver.settings.eps_rel = ACCURACY
-    solver.setup(matrix, -target, x_l=least, x_u=most)
+    solver.setup(matrix, -target, x_l=low, x_u=high)
     status = solver.solve()
     if status != piqp.PIQP_SOLVED:
         raise ConversationError(f"no prices were found within feed-in and retail, the solver says {status}")
-    return np.asarray(_exact(matrix, target, least, most, np.array(solver.result.x)) * scale)
+    return np.asarray(np.clip(_exact(matrix, target, low, high, np.array(solver.result.x)) * scale, least, most))
 
 
 def _exact(matrix: FloatArray, target: FloatArray, least: FloatArray, most: FloatArray, near: FloatArray) -> FloatArray:
