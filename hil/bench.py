@@ -62,6 +62,12 @@ def _edge(options: argparse.Namespace) -> list[Row]:
     return edge_rows(options.mosquitto)
 
 
+def _deployed(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_deployed import deployed_rows
+
+    return deployed_rows(options.mosquitto)
+
+
 def _secrecy(options: argparse.Namespace) -> list[Row]:
     from hil.bench_leadership import secrecy_rows
 
@@ -125,6 +131,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("the schedule against other solvers", ("schedule",), _schedule),
     ("lockstep against bare Modbus, and virtual time", ("lockstep_overhead", "lockstep_household_cycle", "sim_speed"), _lockstep),
     ("a deployed edge: start, and a day of cycles", ("edge_memory_after_a_day", "edge_start_to_first_setpoint"), _edge),
+    ("an edge with TLS and metrics at a cycle of one second", ("edge_deployed_memory", "edge_deployed_cpu"), _deployed),
     ("envelopes of largest volume", ("envelopes_600", "envelopes_5000"), _envelopes),
     ("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), _secrecy),
     ("rounds that are sent everything", ("fuzzed_rounds_wrong", "fuzzed_rounds_unnamed"), _rounds),

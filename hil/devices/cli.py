@@ -209,3 +209,7 @@ async def _live(houses: Sequence[House], start_s: float, speed: float, duration_
             now_s += dt_s
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), TICK_S if duration_s is None else min(TICK_S, duration_s - elapsed_s))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

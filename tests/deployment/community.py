@@ -267,18 +267,22 @@ class Voice:
         config = load_coordinator(community.folder.configuration)
         key_file = str(community.folder.root / config.identity.key_file)
         self.signer = read_signer(msgspec.structs.replace(config, identity=msgspec.structs.replace(config.identity, key_file=key_file)))
-        self._identity = community.base / "voice"
-        self._identity.mkdir(exist_ok=True)
+        self.identity = community.base / "voice"
+        self.identity.mkdir(exist_ok=True)
         for suffix in ("pem", "key"):
-            (self._identity / f"tls.{suffix}").write_bytes((community.folder.keys / f"tls.{suffix}").read_bytes())
+            (self.identity / f"tls.{suffix}").write_bytes((community.folder.keys / f"tls.{suffix}").read_bytes())
 
     def say(self, message: BusMessage) -> None:
         """Publish a sealed message, and wait until the broker has it."""
+        with Client(self._community, self.identity, "voice") as client:
+            self.say_through(client, message)
+
+    def say_through(self, client: Client, message: BusMessage) -> None:
+        """The same, over a connection that is open."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.UserProperty = list(message.properties.items())
-        with Client(self._community, self._identity, "voice") as client:
-            mid = client.client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties).mid
-            until(lambda: mid in client.answers, f"an acknowledgement on {message.topic}")
+        mid = client.client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties).mid
+        until(lambda: mid in client.answers, f"an acknowledgement on {message.topic}")
 
     def status(self, state: SafetyState, time_s: float) -> None:
         """The coordinator's retained status."""

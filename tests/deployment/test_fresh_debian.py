@@ -59,7 +59,7 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        self._process.communicate(timeout=20)
 
 
 class Site:
