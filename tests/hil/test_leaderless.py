@@ -112,6 +112,28 @@ def test_a_leader_that_lies_over_its_signature_is_convicted(tmp_path: Path) -> N
     assert standing.value(liar) < 0.6 * min(standing.value(name) for name in community.seats if name != liar)
 
 
+EVERYTHING = (
+    Mishap(kind="leader_killed", start_s=600.0, duration_s=300.0),
+    Mishap(kind="leader_lies", start_s=1500.0, duration_s=900.0),
+    Mishap(kind="leader_frozen", start_s=2700.0, duration_s=300.0),
+    Mishap(kind="leader_partitioned", start_s=3600.0, duration_s=600.0),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("stage", [MemoryStage, SocketStage])
+def test_whatever_befalls_the_leader_the_street_stays_inside_its_envelopes(tmp_path: Path, stage: type[Stage]) -> None:
+    """The late afternoon, when export limits bind; on sockets with a real broker and real Modbus."""
+    bench = Bench(shortened(80.0, start_h=16, mishaps=EVERYTHING, period_s=300.0, negotiation_iterations=40), tmp_path, stage)
+    checks = {check.name: check for check in bench.play().checks}
+    community = bench.run._community
+    assert community is not None and len(community.befallen) == len(EVERYTHING)
+    assert max(community.ledger.leaders) >= 3, "terms in which somebody led"
+    assert checks["envelope_held"].checks == 30 * 16 and not checks["envelope_held"].excused
+    assert checks["sums_exact_or_refused"].checks >= 10
+
+
 class OverheardStage(SocketStage):
     """Somebody at the broker reads everything that passes."""
 
