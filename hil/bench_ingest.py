@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from hil.broker import Broker
 from hil.errors import RunError
-from hil.ingest_host import STORE_FILE
+from hil.ingest_host import READY, STORE_FILE
 from hil.ingest_keys import name_of
 
 EDGES: Final = 5000
@@ -37,7 +37,6 @@ RAMP_STEPS: Final = 8
 LATENCY_TARGET_S: Final = 1.0
 SETTLED_WITHIN_S: Final = 60.0
 LOOK_S: Final = 0.02
-STARTED_WITHIN_S: Final = 300.0
 
 
 class Stretch(Struct, frozen=True, kw_only=True):
@@ -67,7 +66,7 @@ def ingest_rows(
     """The rate of the target, then ever higher ones until the coordinator does not keep up."""
     folder = Path(tempfile.mkdtemp(prefix="commonwatt-ingest-"))
     try:
-        with Broker(mosquitto) as broker, _Trial(broker, folder, edges) as trial:
+        with Broker(mosquitto) as broker, Trial(broker, folder, edges) as trial:
             base = trial.stretch(edges / PERIOD_S, base_s)
             best = base
             for _ in range(steps if base.kept_up else 0):
@@ -114,32 +113,26 @@ def _rows(edges: int, base: Stretch, best: Stretch) -> list[dict[str, Any]]:
     ]
 
 
-class _Trial:
-    """The processes of one measurement."""
+class Trial:
+    """The processes of one measurement, as a context."""
 
     def __init__(self, broker: Broker, folder: Path, edges: int) -> None:
         self._broker = broker
         self._folder = folder
         self._edges = edges
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-        port = str(broker.port)
-        self._host = subprocess.Popen([sys.executable, "-m", "hil.ingest_host", port, str(folder), str(edges)], env=environment)
+        self._host = self._start_host()
         self._load = subprocess.Popen(
-            [sys.executable, "-m", "hil.ingest_load", port, str(edges)],
-            env=environment,
+            [sys.executable, "-m", "hil.ingest_load", str(broker.port), str(edges)],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         self._number = 0
 
-    def __enter__(self) -> _Trial:
+    def __enter__(self) -> Trial:
         self._answer()
-        deadline_s = time.monotonic() + STARTED_WITHIN_S
-        while not (self._folder / STORE_FILE).exists():
-            if self._host.poll() is not None or time.monotonic() > deadline_s:
-                raise RunError("the coordinator of the ingest measurement did not come up")
-            time.sleep(0.1)
+        self._await_host()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,9 +143,26 @@ class _Trial:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        for pipe in (self._load.stdin, self._load.stdout):
+        for pipe in (self._load.stdin, self._load.stdout, self._host.stdout):
             assert pipe is not None
             pipe.close()
+
+    def power_cycle(self) -> None:
+        """The coordinator dies in the middle of whatever it does, and comes back."""
+        self._host.kill()
+        self._host.communicate()
+        self._host = self._start_host()
+        self._await_host()
+
+    def _start_host(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "hil.ingest_host", str(self._broker.port), str(self._folder), str(self._edges)]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def _await_host(self) -> None:
+        assert self._host.stdout is not None
+        if self._host.stdout.readline().strip() != READY:
+            raise RunError("the coordinator of the ingest measurement did not come up")
 
     def stretch(self, rate: float, seconds: float) -> Stretch:
         """Let the edges report at this rate, and wait until the store has everything or stands still."""
@@ -184,7 +194,7 @@ class _Trial:
             p50_s=float(np.quantile(delays_s, 0.5)),
             p99_s=float(np.quantile(delays_s, 0.99)),
             worst_s=float(delays_s.max()),
-            coordinator_cores=(after[0] - before[0]) / spent_s,
+            coordinator_cores=max(after[0] - before[0], 0.0) / spent_s,
             broker_cores=(after[1] - before[1]) / spent_s,
             edges_cores=float(said["cpu_s"]) / spent_s,
         )

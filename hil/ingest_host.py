@@ -1,7 +1,7 @@
 """`python -m hil.ingest_host PORT FOLDER NODES`: the coordinator of an ingest measurement, in a process of its own, until SIGTERM.
 
-It is the shipped service in the shipped loop, with real signatures, replay windows and a store on the disk. Envelopes are not part of the
-measurement: the computation answers that it has none.
+It is the shipped service in the shipped loop, with real signatures, replay windows, figures and a store on the disk. Envelopes are not
+part of the measurement: the computation answers that it has none.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 from coordinator.config import CoordinatorConfig, FeederSection, IdentitySection, NodeSection, StoreSection
 from coordinator.envelopes import EnvelopeProblem, Infeasible
 from coordinator.network.model import Bus, Connection, Line, Network, NetworkKind, Source
+from coordinator.observation.observer import CoordinatorObserver
 from coordinator.running import run_service
-from coordinator.service import CoordinatorService
+from coordinator.service import CoordinatorService, Ingested, StepRecord
 from coordinator.store import Store
 from hil.ingest_keys import COMMUNITY, key_of, name_of
 from protocols.clock import SystemClock
@@ -24,6 +25,8 @@ from protocols.signing import Signer, Verifier
 from protocols.topics import node_topic
 
 STORE_FILE = "ingest.db"
+READY = "ready"
+"""Said on stdout when the broker was found."""
 
 
 def main() -> None:
@@ -48,17 +51,27 @@ async def _run(port: int, folder: Path, nodes: int) -> None:
     bus = MqttBus(
         MqttSettings(port=port, queue_limit=100_000), client_id="coordinator", kept_until_handled=node_topic(COMMUNITY, "+", "+")
     )
+    store = Store(url, buffer_rows=config.store.buffer_rows)
     service = CoordinatorService(
         config,
         bus=bus,
         clock=clock,
         network=_star(nodes),
-        store=Store(url, buffer_rows=config.store.buffer_rows),
+        store=store,
         signer=Signer(key_of(-1)),
         verifier=Verifier(COMMUNITY, {name_of(index): [key_of(index).public_key()] for index in range(nodes)}),
         compute=_nothing,
     )
-    await run_service(service, clock=clock, step_s=1.0, stopping=stopping)
+    observer = CoordinatorObserver(config, service, bus=bus, store=store, clock=clock, expiries=dict)
+    said: list[str] = []
+
+    def say_ready(_ingested: Ingested, _record: StepRecord | None) -> None:
+        if bus.connected and not said:
+            said.append(READY)
+            sys.stdout.write(f"{READY}\n")
+            sys.stdout.flush()
+
+    await run_service(service, clock=clock, step_s=1.0, stopping=stopping, observers=(observer.turn, say_ready))
 
 
 def _nothing(problem: EnvelopeProblem) -> Infeasible:
