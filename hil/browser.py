@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from hil.broker import _die_with_parent
+from hil.broker import die_with_parent
 from hil.errors import RunError
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -58,7 +58,7 @@ class Browser:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         try:
             self._session = aiohttp.ClientSession()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from hil.broker import die_with_parent
 from hil.errors import RunError
 
 FORK_ABOVE = 4
@@ -75,9 +76,15 @@ class EdgeProcesses:
 
 
 def start_command(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """One of the console scripts that were installed beside this interpreter."""
+    """One of the console scripts that were installed beside this interpreter. It ends with this process, also when that is killed."""
     program = Path(sys.executable).parent / name
-    return subprocess.Popen([str(program), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=_environment())
+    return subprocess.Popen(
+        [str(program), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=_environment(),
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,
+    )
 
 
 def stop_process(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

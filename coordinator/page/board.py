@@ -56,6 +56,7 @@ class Board:
         self._at = {drawn.bus: index for index, drawn in enumerate(self.diagram.buses)}
         self._nodes = [node.name for node in config.nodes]
         self._names = frozenset(self._nodes)
+        self._secret = config.aggregation.enabled
         self.node_buses = estimator.node_buses
         self._group = 1 if config.page.open else MIN_GROUP
         self._telemetry: dict[str, Telemetry] = {}
@@ -225,6 +226,7 @@ class Board:
             events = tuple(without_names(event) for event in self._events)[-PUBLIC_EVENTS:]
         return Facts(
             fed=self.fed,
+            secret=self._secret,
             homes=len(self._nodes),
             reporting=len(self._fresh()),
             coordinator="unknown" if status is None else status.state.value,

@@ -45,9 +45,11 @@ class Price(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What anybody may know and no power flow says. `fed` is whether the page's broker hears that of the homes."""
+    """What anybody may know and no power flow says. `fed` is whether the page's broker hears that of the homes, `secret` whether homes
+    sum in secret and say nothing of their own power."""
 
     fed: bool
+    secret: bool
     homes: int
     reporting: int
     coordinator: str

@@ -28,7 +28,7 @@ from coordinator.enrolment.authority import Authority, pem, private_pem
 from coordinator.enrolment.folder import Folder
 from coordinator.service import status_message
 from edge.cli import main as edge_main
-from hil.broker import _die_with_parent, _environment, _free_port, find_mosquitto
+from hil.broker import _environment, _free_port, die_with_parent, find_mosquitto
 from protocols.bus import BusMessage
 from protocols.messages import DefaultControl, EnvelopeSchedule, SafetyState
 from protocols.topics import control_topic
@@ -134,7 +134,7 @@ class Brokers:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
             self._children.append(child)
             pid_file = self._community.folder.broker / f"{name}.pid"

@@ -123,10 +123,10 @@ function show(view) {
   at("clock").textContent = view.time_s ? `${date(view.time_s)} ${clock(view.time_s)}` : "no measurement yet";
   at("clock").dateTime = new Date(view.time_s * 1000).toISOString();
   showTotal(total, facts);
-  showFeeder(view.levels, view.loading_pct);
+  showFeeder(view.levels, view.loading_pct, facts.secret);
   diagram.show(view.levels, view.loading_pct, view.voltage_v, view.homes && new Map(view.homes.map((home) => [home.bus, home.name])));
-  at("homes-count").textContent = `${facts.reporting} of ${facts.homes}`;
-  at("homes-words").textContent = facts.reporting === 0 ? "none has reported lately" : "reported lately";
+  at("homes-count").textContent = facts.secret ? `${facts.homes}` : `${facts.reporting} of ${facts.homes}`;
+  at("homes-words").textContent = facts.secret ? "report in secret" : facts.reporting === 0 ? "none has reported lately" : "reported lately";
   const leader = view.leader ?? state.leader;
   at("leader-figure").hidden = facts.term === null;
   at("leader").textContent = leader ?? "elected";
@@ -147,12 +147,13 @@ function showTotal(total, facts) {
   at("net").textContent = netWords(total?.net_import_w);
   at("net-words").textContent = total
     ? envelopeWords(total.import_limit_w, total.export_limit_w)
-    : facts?.homes && facts.reporting > 0 ? "too few homes report for a sum that shows none of them" : "waiting for measurements";
+    : facts.secret ? "homes sum in secret and say nothing of their own power"
+    : facts.reporting > 0 ? "too few homes report for a sum that shows none of them" : "waiting for measurements";
   gauge(at("net-gauge"), total?.net_import_w, total?.import_limit_w, total?.export_limit_w);
 }
 
-function showFeeder(levels, loading) {
-  const [headline, words] = feederWords(levels);
+function showFeeder(levels, loading, secret = false) {
+  const [headline, words] = feederWords(levels, secret);
   at("feeder-state").textContent = headline;
   const known = loading.filter((value) => value !== null && value !== undefined);
   const most = known.length ? `; most loaded branch at ${Math.round(Math.max(...known))} %` : "";

@@ -45,11 +45,11 @@ export function sign(kind) {
   return SIGNS[kind] ?? "•";
 }
 
-export function feederWords(levels) {
+export function feederWords(levels, secret = false) {
   const count = (wanted) => levels.filter((level) => level === wanted).length;
   const [high, nearHigh, nearLow, low] = [2, 1, -1, -2].map(count);
   const unknown = levels.every((level) => level === null);
-  if (unknown) return ["no picture", "voltages are not known yet"];
+  if (unknown) return ["no picture", secret ? "voltages are not known: no home tells its power" : "voltages are not known yet"];
   const parts = [];
   if (high) parts.push(`${high} too high`);
   if (low) parts.push(`${low} too low`);
