@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import msgspec
@@ -180,6 +181,39 @@ async def test_all_communities_may_lose_their_leaders_at_once(tmp_path: Path) ->
     await region.run(40.0)
     after = region.leader().seat.certificate
     assert after is not None and after.term > before.term
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_regional_term_has_two_leaders_whatever_befalls_them(tmp_path: Path, seed: int) -> None:
+    """Leaders at home and in the region freeze, lose one connection or the other, and come back; `run` checks every quarter second."""
+    rng = random.Random(seed)
+    region = Region(tmp_path)
+    await region.start()
+    await region.run(15.0)
+    frozen: list[tuple[str, str]] = []
+    for _ in range(16):
+        community = rng.choice(NAMES)
+        street = region.streets[community]
+        name = rng.choice(street.leaders or street.names)
+        match rng.choice(("freeze", "cut home", "cut region", "thaw")):
+            case "freeze" if len(frozen) < 3:
+                street.freeze(name)
+                frozen.append((community, name))
+            case "cut home":
+                street.buses[name].cut()
+                street.buses[name].connect()
+            case "cut region":
+                region.buses[community, name].cut()
+                region.buses[community, name].connect()
+            case _ if frozen:
+                thawed, home = frozen.pop(rng.randrange(len(frozen)))
+                region.streets[thawed].wake(home)
+        await region.run(rng.uniform(1.0, 6.0))
+    for community, name in frozen:
+        region.streets[community].wake(name)
+    await region.run(40.0)
+    assert len(region.leaders) == 1, f"seed {seed}: once nothing befalls them any more, one leads"
+    assert len(region.terms) > 1, f"seed {seed}: {region.terms}"
 
 
 async def test_a_regional_leader_gives_the_region_up_with_its_lease_at_home(tmp_path: Path) -> None:
