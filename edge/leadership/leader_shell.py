@@ -34,7 +34,9 @@ from protocols.aggregation.messages import (
     aggregate_digest,
     sign_receipt,
 )
+from protocols.aggregation.operator import NOT_A_SUM
 from protocols.aggregation.paillier import CiphertextRefused, exponent_from_seed
+from protocols.aggregation.quarantine import Quarantine
 from protocols.messages import AggregateNotice, RoundCall, RoundContent
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,7 @@ class LeaderShell:
         self._entropy = entropy
         self._opened = opened
         self._rng = random.Random(entropy(32))
+        self._quarantine = Quarantine(self._rng)
         self._wishes: deque[Wish] = deque()
         self._running: _Running | None = None
         self._term = -1
@@ -170,9 +173,12 @@ class LeaderShell:
             return
         if answer.accepted:
             self.accepted += 1
+            self._quarantine.opened(running.round.survivors)
             self._opened(running.standing, running.notice.aggregate, running.round.transcript(running.exponents))
         else:
             self.failed += 1
+            if answer.reason == NOT_A_SUM:
+                self._quarantine.refused(running.round.survivors)
         self.outcomes.append(f"round {answer.round_name} {'was opened' if answer.accepted else f'was refused: {answer.reason}'}")
         self._running = None
 
@@ -190,16 +196,17 @@ class LeaderShell:
         previous = summed[-1] if summed else ()
         here = present & group.cards.keys() if previous else group.cards.keys()
         names = {*previous, *admitted(previous, here)} & group.cards.keys()
+        called = self._quarantine.roster(names, members_min=group.members_min)
         self._number += 1
-        if len(names) < group.members_min:
+        if len(called) < group.members_min:
             self.failed += 1
-            self.outcomes.append(f"no round: {len(names)} members, {group.members_min} are the smallest group")
+            self.outcomes.append(f"no round: {len(called)} members, {group.members_min} are the smallest group")
             return
         call = RoundCall(
             round_name=f"{self._term}:{self._number}",
             epoch=standing.epoch.number,
             key_id=group.key.key_id,
-            seats=seat_mask(standing.epoch, names),
+            seats=seat_mask(standing.epoch, called),
             previous=NOTHING_ANSWERED if previous_ack is None else previous_ack,
             content=wish.content,
             start_s=wish.start_s,
