@@ -113,7 +113,7 @@ class Decider:
             chargers=tuple(self._load_port(w, wished) for w in chargers),
             loads=tuple(self._load_port(w, wished) for w in loads),
         )
-        export_swing_w, import_swing_w = self._swing.margins_w()
+        export_swing_w, import_swing_w = self._swing.margins_w(now_s)
         if export_swing_w > 0.0 or import_swing_w > 0.0:
             bounds = msgspec.structs.replace(bounds, export_swing_w=export_swing_w, import_swing_w=import_swing_w)
         decision = enforce(house, bounds)

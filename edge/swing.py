@@ -29,12 +29,12 @@ class Swing:
         if seen and now_s <= seen[-1][0]:
             return
         seen.append((now_s, base_w))
-        while seen[0][0] < now_s - SETTLE_S:
-            seen.pop(0)
 
-    def margins_w(self) -> tuple[float, float]:
-        """(towards more export, towards more import), both magnitudes [W]."""
+    def margins_w(self, now_s: float) -> tuple[float, float]:
+        """(towards more export, towards more import), both magnitudes [W]; what is older does not count, also without a newer reading."""
         seen = self._seen
+        while seen and seen[0][0] < now_s - SETTLE_S:
+            seen.pop(0)
         if len(seen) < 2:
             return 0.0, 0.0
         newest_w = seen[-1][1]

@@ -51,18 +51,26 @@ def test_a_movement_is_kept_on_its_side_until_the_house_has_stood_still() -> Non
     swing = Swing()
     swing.observe(0.0, 3000.0)
     swing.observe(10.0, 1000.0)
-    assert swing.margins_w() == (2000.0, 0.0)
+    assert swing.margins_w(10.0) == (2000.0, 0.0)
     swing.observe(20.0, 1100.0)
-    assert swing.margins_w() == (1900.0, 0.0)
+    assert swing.margins_w(20.0) == (1900.0, 0.0)
     swing.observe(10.0 + SETTLE_S + 1.0, 1000.0)
-    assert swing.margins_w() == (0.0, 0.0)
+    assert swing.margins_w(10.0 + SETTLE_S + 1.0) == (0.0, 0.0)
+
+
+def test_what_is_old_does_not_count_while_the_meter_is_silent() -> None:
+    swing = Swing()
+    swing.observe(0.0, 3000.0)
+    swing.observe(10.0, 1000.0)
+    assert swing.margins_w(SETTLE_S) == (2000.0, 0.0)
+    assert swing.margins_w(10.0 + 2.0 * SETTLE_S) == (0.0, 0.0)
 
 
 def test_a_rise_is_kept_on_the_side_of_the_import() -> None:
     swing = Swing()
     swing.observe(0.0, 400.0)
     swing.observe(1.0, 2400.0)
-    assert swing.margins_w() == (0.0, 2000.0)
+    assert swing.margins_w(1.0) == (0.0, 2000.0)
 
 
 def test_the_same_instant_is_seen_once_and_flicker_is_no_movement() -> None:
@@ -70,4 +78,4 @@ def test_the_same_instant_is_seen_once_and_flicker_is_no_movement() -> None:
     swing.observe(0.0, 400.0)
     swing.observe(0.0, 5000.0)
     swing.observe(5.0, 500.0)
-    assert swing.margins_w() == (0.0, 0.0)
+    assert swing.margins_w(5.0) == (0.0, 0.0)
