@@ -40,6 +40,7 @@ def test_small_streets_reach_the_optimum_and_every_row_is_there() -> None:
     assert rows["cost together, free, 24"].ours < rows["cost of everybody alone, free, 24"].ours
     assert rows["cost together, free, 24"].ours <= rows["cost together, congested, 24"].ours
     assert rows["fewest binding hours, congested"].ours >= 1
+    assert rows["rounds of first-order sharing ADMM, free, 24"].met and rows["gap of first-order sharing ADMM, free, 24 [%]"].ours <= 0.2
     for name, draw in found.plots.items():
         assert draw().startswith("<svg") or "<svg" in draw(), name
 

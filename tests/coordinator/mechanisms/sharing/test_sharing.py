@@ -21,8 +21,10 @@ from coordinator.mechanisms.sharing.households import FloatArray, Households
 from coordinator.mechanisms.sharing.ladder import Ladder
 from coordinator.mechanisms.sharing.market import SharingMarket
 from coordinator.mechanisms.sharing.messages import GroupSums, PriceSignal
+from coordinator.mechanisms.sharing.proximal import AnsweringGroup
 from coordinator.mechanisms.sharing.responder import RespondingHouseholds
 from coordinator.mechanisms.sharing.settlement import settle
+from coordinator.mechanisms.signals import NetSignal
 from coordinator.network.cases import load_case
 
 PERIODS = 8
@@ -68,8 +70,8 @@ def market(answering: dict[str, RespondingHouseholds], operated: OperatedFeeder)
     )  # fmt: skip
 
 
-def specification(homes: Households, mechanism: SharingMarket, net_at_w: FloatArray) -> float:
-    """The least cost of everybody together, in kilowatts and by one household after the other."""
+def modelled(homes: Households) -> tuple[cp.Expression, list[cp.Expression], list[cp.Constraint]]:
+    """Own cost, net import at every bus in kilowatts, and constraints, household by household; nothing is unserved yet."""
     cost, total = 0.0, [np.zeros(PERIODS) for _ in BUSES]
     limits: list[cp.Constraint] = []
     for who in range(homes.count):
@@ -84,6 +86,12 @@ def specification(homes: Households, mechanism: SharingMarket, net_at_w: FloatAr
         ]  # fmt: skip
         cost += 0.02 * cp.sum(c + d) + 5e-4 * sum(cp.sum_squares(part) for part in (c, d, f, w)) + 5.0 * m
         total[homes.bus[who]] = total[homes.bus[who]] + homes.fixed_w[:, who] / 1e3 + c - d + f + w
+    return cost, total, limits
+
+
+def specification(homes: Households, mechanism: SharingMarket, net_at_w: FloatArray) -> float:
+    """The least cost of everybody together."""
+    cost, total, limits = modelled(homes)
     load_kw = homes.at_buses(homes.load_w) / 1e3
     unserved = [cp.Variable(PERIODS, nonneg=True) for _ in BUSES]
     nets = cp.vstack([part - lost for part, lost in zip(total, unserved, strict=True)])
@@ -188,6 +196,20 @@ def test_what_the_network_cannot_serve_is_left_unserved_and_named() -> None:
 def test_no_hour_is_hopeless_on_a_strong_feeder() -> None:
     homes = households(18, 1)
     assert market(groups(homes), feeder(vmin_pu=0.8)).hopeless(homes.least_w()) == ()
+
+
+def test_a_group_answers_price_target_and_weight_with_its_best_response() -> None:
+    homes = households(8, 12)
+    signal = NetSignal(price_per_kwh=np.linspace(0.1, 0.3, PERIODS), target_w=np.linspace(-2e5, 2e5, PERIODS), weight=1e-6)
+    answer = AnsweringGroup(homes).respond(signal)
+    cost, total, limits = modelled(homes)
+    net = sum(total)
+    pull = 0.5 * signal.weight * 1e3 * cp.sum_squares(net - signal.target_w / 1e3)
+    best = cp.Problem(cp.Minimize(cost + signal.price_per_kwh @ net + pull), limits).solve(solver=cp.CLARABEL)
+    pulled = signal.price_per_kwh @ answer.net_w + 0.5 * signal.weight * ((answer.net_w - signal.target_w) ** 2).sum()
+    ours = answer.own_cost + pulled / 1e3
+    assert ours == pytest.approx(best, rel=1e-4)
+    np.testing.assert_allclose(answer.net_w / 1e3, net.value, atol=0.5)
 
 
 class Silent:
