@@ -46,7 +46,7 @@ from hil.results import (
 from hil.run import FeederRun, RunOutcome
 from hil.scenario import LoadedScenario
 from hil.serving import ServedPage
-from hil.stage import MemoryStage, SocketStage, Stage
+from hil.stage import DEVICE_TIMEOUT_S, PATIENT_TIMEOUT_S, MemoryStage, SocketStage, Stage
 from hil.world import World
 
 Mode = Literal["sim", "lockstep", "realtime"]
@@ -139,7 +139,10 @@ def run_variant(
             return asyncio.run(live.play(progress))
         day = build_day(loaded)
         world = World(read_feeder(loaded.network_folder), day)
-        stage: Stage = MemoryStage() if order.mode == "sim" else SocketStage(world.homes, order.mosquitto)
+        timeout_s = DEVICE_TIMEOUT_S if loaded.scenario.faults.enabled else PATIENT_TIMEOUT_S
+        stage: Stage = (
+            MemoryStage() if order.mode == "sim" else SocketStage(world.homes, order.mosquitto, device_timeout_s=timeout_s)
+        )
         served = None
         if coordinated and order.page_port is not None and isinstance(stage, SocketStage):
             served = ServedPage(order.page_port, folder / "page", order.mosquitto)

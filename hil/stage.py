@@ -29,6 +29,9 @@ from protocols.mqtt_bus import MqttBus, MqttSettings
 DEVICE_TIMEOUT_S = 0.5
 """How long an edge waits for a device on the loopback interface; all of them wait as long for one that is silent."""
 
+PATIENT_TIMEOUT_S = 10.0
+"""The same where no fault makes a device silent: then whoever is late is a busy machine, and waiting for it costs nothing."""
+
 BARRIER_TIMEOUT_S = 20.0
 
 
@@ -194,9 +197,15 @@ class RequestLog:
 class SocketStage:
     """See the module docstring; `mosquitto` is the broker's program where it is not on PATH, `log` notes every request."""
 
-    device_timeout_s = DEVICE_TIMEOUT_S
-
-    def __init__(self, homes: Sequence[Home], mosquitto: Path | None = None, log: RequestLog | None = None) -> None:
+    def __init__(
+        self,
+        homes: Sequence[Home],
+        mosquitto: Path | None = None,
+        log: RequestLog | None = None,
+        *,
+        device_timeout_s: float = DEVICE_TIMEOUT_S,
+    ) -> None:
+        self.device_timeout_s = device_timeout_s
         self._log = log
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         for home in homes:

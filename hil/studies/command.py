@@ -19,6 +19,7 @@ from hil.studies.community import community
 from hil.studies.dfe69 import dfe69
 from hil.studies.disco33 import disco33
 from hil.studies.hierarchical594 import hierarchical594
+from hil.studies.live import live_study
 from hil.studies.p2pdnr import p2pdnr
 from hil.studies.result import Study, StudyOrder, StudyResult
 
@@ -35,7 +36,7 @@ DEFAULT_DATA = Path("../shared/data")
 def study_command(options: argparse.Namespace) -> int:
     """Run one study; 0 when every target was met."""
     study = STUDIES.get(options.name)
-    if study is None:
+    if study is None and not options.live:
         raise ScenarioError(f"study {options.name!r} does not exist, expected one of {', '.join(STUDIES)}")
     order = StudyOrder(data=DEFAULT_DATA if options.data is None else options.data, seed=options.seed)
     started_s = time.perf_counter()
@@ -44,7 +45,10 @@ def study_command(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{time.perf_counter() - started_s:8.2f} s  {words}\n")
 
     try:
-        findings = study(order, say)
+        if options.live or study is None:
+            findings = live_study(options.name, seed=options.seed, hours=options.hours, mosquitto=options.mosquitto, say=say)
+        else:
+            findings = study(order, say)
     except CoordinatorError as error:
         raise ScenarioError(f"study {options.name}: {error}") from error
     result = StudyResult(
