@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
+from coordinator.errors import ConfigError
 from coordinator.observation.catalogue import FAMILIES
 from coordinator.observation.observer import CoordinatorObserver
+from coordinator.observation.watch import Watch, open_watch
 from coordinator.store import Store
 from protocols.messages import SafetyState, Status, Telemetry
 from protocols.observation.book import PROCESS_FAMILIES
 from protocols.observation.health import Verdict
-from tests.coordinator.service.test_coordinator_service import HOMES, Feeder, telemetry
+from protocols.observation.settings import MetricsSection
+from tests.coordinator.service.test_coordinator_service import HOMES, Feeder, settings, telemetry
 
 Scrape = dict[tuple[str, tuple[str, ...]], float]
 PREFIX = "commonwatt_coordinator"
@@ -111,3 +116,29 @@ async def test_a_store_that_cannot_be_written_is_not_healthy_and_what_it_loses_i
 
 def _no_disk(_connection: object) -> None:
     raise sa.exc.OperationalError("begin", {}, Exception("database or disk is full"))
+
+
+async def test_a_running_coordinator_serves_its_figures_where_it_is_told_to(tmp_path: Path) -> None:
+    config = settings(metrics=MetricsSection(enabled=True, port=0, token_file="token"))
+    feeder = Feeder(tmp_path, config)
+
+    def opened() -> Watch:
+        return open_watch(
+            config, tmp_path, feeder.service, bus=feeder.bus, store=feeder.store, clock=feeder.clock, expiries=dict
+        )
+
+    with pytest.raises(ConfigError, match=r"token.* - at \$\.metrics\.token_file"):
+        opened()
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text("a-token-of-the-tests")
+    watch = opened()
+    await watch.start()
+    await feeder.service.start()
+    watch.turn(feeder.service.ingest(), await feeder.service.act())
+    reader, writer = await asyncio.open_connection("127.0.0.1", watch.port)
+    writer.write(b"GET /metrics HTTP/1.0\r\nAuthorization: Bearer a-token-of-the-tests\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert f"{PREFIX}_controls_published_total 18.0".encode() in answer
+    await watch.stop()
