@@ -9,7 +9,6 @@ it enters failsafe.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 import random
@@ -18,16 +17,16 @@ from collections.abc import Sequence
 import msgspec
 
 from edge.agent_settings import contract_limits, decide_settings, watch_for
-from edge.config import EdgeConfig
+from edge.config import EdgeConfig, SiteSection
 from edge.correspondence import Community, Correspondent, is_from_coordinator, worth_saying
 from edge.decide import Chosen, Decider
 from edge.devices.driver import Device
 from edge.envelope_control import ControlScheduler, ControlState, Outcome, Ratings
 from edge.field import Field, resumed_wear
 from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
-from edge.made_plan import Made
 from edge.market import MarketPart
 from edge.planning import PlanMaker
+from edge.replanning import Replanner
 from edge.reporting import TelemetryMeans
 from edge.safety import Condition, SafetyMachine
 from edge.store import Store
@@ -111,10 +110,7 @@ class EdgeAgent:
             concurrent=control.concurrent_io,
         )
         self._decider = Decider(decide_settings(config), self._meter, controlled)
-        self._ratings = LimitSet(
-            export=Limit(limit_w=site.export_rating_w, source="rating"),
-            import_=Limit(limit_w=site.import_rating_w, source="rating"),
-        )
+        self._ratings = _rating_limits(site)
         contract = contract_limits(config) if self._coordinated else NO_LIMITS
         self._scheduler = self._make_scheduler(contract, random.Random(self.node if seed is None else seed))
         self._safety = SafetyMachine(
@@ -134,14 +130,11 @@ class EdgeAgent:
             community_part=self.market if community is None else community,
             discreet=config.aggregation.enabled,
         )
-        self._restore_windows(verifier)
+        verifier.restore_windows(self._state.windows.encode("ascii"))
         self._means = TelemetryMeans([device.kind for device in devices], min(site.import_rating_w, site.export_rating_w))
-        self._plans = PlanMaker(config, clock=clock) if plan_maker is None else plan_maker
-        self._plan = self._state.plan
-        self._plan_due_s = -float("inf")
-        self._background = background
+        maker = PlanMaker(config, clock=clock) if plan_maker is None else plan_maker
+        self._plans = Replanner(maker, config.schedule, self._state.plan, background=background)
         self._unsaved = False
-        self._job: asyncio.Future[Made | None] | None = None
         self._ahead_s = control.cycle_s + control.response_s
         self._strictest: LimitSet | None = None
         self._strictest_until_s = -float("inf")
@@ -201,8 +194,7 @@ class EdgeAgent:
     @property
     def plan_until_s(self) -> float | None:
         """The end of the plan in use."""
-        plan = self._plan
-        return None if plan is None else plan.start_s + plan.step_s * len(plan.net_import_w)
+        return self._plans.until_s
 
     async def start(self) -> None:
         """Come up on the bus. The first cycle begins in failsafe with what the disk remembers."""
@@ -242,7 +234,7 @@ class EdgeAgent:
                 limits=limits,
                 strictest=self._strictest_limits(now_s),
                 blind=blind,
-                plan=self._plan,
+                plan=self._plans.plan,
                 fixed=failed,
             )
             await self._field.write(_changed(chosen.setpoints, again.setpoints), now_s)
@@ -276,7 +268,7 @@ class EdgeAgent:
             conditions=self._conditions(chosen.blind),
             troubles=self._troubles(),
             foreign_masters=self._field.foreign_masters,
-            plan_start_s=None if self._plan is None else self._plan.start_s,
+            plan_start_s=None if self._plans.plan is None else self._plans.plan.start_s,
         )
 
     def _hear(self, now_s: float) -> tuple[list[Outcome], list[str]]:
@@ -318,7 +310,7 @@ class EdgeAgent:
         limits = self._safety.narrow(self._ratings, envelope, scheduler.fallback() if failsafe else NO_LIMITS)
         self._last_limits = limits
         chosen = self._decider.choose(
-            now_s, limits=limits, strictest=self._strictest_limits(now_s), blind=blind, plan=self._plan
+            now_s, limits=limits, strictest=self._strictest_limits(now_s), blind=blind, plan=self._plans.plan
         )
         return chosen, blind, limits
 
@@ -366,30 +358,11 @@ class EdgeAgent:
         return in_force
 
     def _make_plan(self, now_s: float, chosen: Chosen) -> None:
-        plans, schedule = self._plans, self.config.schedule
-        plans.observe(now_s, self._all_watches, chosen.base_w)
-        if self._job is not None:
-            if self._job.done():
-                made, self._job, plans.busy = self._job.result(), None, False
-                self._use(made, now_s)
-            return
-        if not schedule.enabled or now_s < self._plan_due_s:
-            return
-        self._plan_due_s = (now_s // schedule.period_s + 1.0) * schedule.period_s
-        job = plans.prepare(now_s, self._all_watches, self._planned_limits, self._said.agreement)
-        if self._background:
-            plans.busy = True
-            self._job = asyncio.get_running_loop().run_in_executor(None, job.run)
-        else:
-            self._use(job.run(), now_s)
-
-    def _use(self, made: Made | None, now_s: float) -> None:
-        if made is None:
-            log.warning("no plan: %s", self._plans.refusal)
-            return
-        self._plan = self._state.plan = made.view
-        self._unsaved = True
-        self._said.say_plan(made, now_s)
+        made = self._plans.step(now_s, self._all_watches, chosen.base_w, self._planned_limits, self._said.agreement)
+        if made is not None:
+            self._state.plan = made.view
+            self._unsaved = True
+            self._said.say_plan(made, now_s)
 
     def _planned_limits(self, times_s: Sequence[float]) -> list[LimitSet]:
         """What is known to hold at the given times, ratings included."""
@@ -413,9 +386,6 @@ class EdgeAgent:
         if trouble is None:
             self._scheduler.changed = False
 
-    def _restore_windows(self, verifier: Verifier) -> None:
-        verifier.restore_windows(self._state.windows.encode("ascii"))
-
     async def _fail(self, now_s: float, reason: str) -> CycleRecord:
         """Safe setpoints to every device that can be reached."""
         self._safety.fail(reason)
@@ -437,6 +407,11 @@ class EdgeAgent:
             foreign_masters=self._field.foreign_masters,
             failed=True,
         )
+
+
+def _rating_limits(site: SiteSection) -> LimitSet:
+    export, import_ = (Limit(limit_w=rating_w, source="rating") for rating_w in (site.export_rating_w, site.import_rating_w))
+    return LimitSet(export=export, import_=import_)
 
 
 def _changed(before: Sequence[Setpoint], after: Sequence[Setpoint]) -> list[Setpoint]:
