@@ -70,7 +70,8 @@ class EnvelopesSection(Section, frozen=True, kw_only=True):
 
     `demand` rating offers each node its whole connection; forecast offers what its newest forecasts, plan and flexibility can use, in
     steps of `demand_step_w`. A control is replaced only where it grows by more than `deadband_w`. All pending controls are said again
-    every `refresh_s`. `q_per_w` is the reactive power assumed per watt of a participant.
+    every `refresh_s`. `q_per_w` is the reactive power assumed per watt of a participant. `background_w` belongs to the coincident class:
+    what every home may draw while the others export what they may.
     """
 
     rule: AllocationRule = AllocationRule.PROPORTIONAL_FAIR
@@ -84,6 +85,7 @@ class EnvelopesSection(Section, frozen=True, kw_only=True):
     deadband_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 50.0
     max_computations: Annotated[int, Meta(ge=1, le=MAX_INTERVALS)] = 96
     q_per_w: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    background_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 500.0
     primacy: Annotated[int, Meta(ge=0, le=255)] = 1
 
 

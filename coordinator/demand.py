@@ -72,6 +72,7 @@ def participant(config: CoordinatorConfig, node: NodeSection, floor: LimitPair, 
         max_export_w=max(wanted.export_w, floor.export_w),
         import_floor_w=floor.import_w,
         export_floor_w=floor.export_w,
+        background_import_w=min(config.envelopes.background_w, node.import_rating_w),
         weight=node.weight,
         q_per_w=config.envelopes.q_per_w,
     )

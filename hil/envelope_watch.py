@@ -64,6 +64,8 @@ class EnvelopeWatch:
         self._until_s = -math.inf
         self._import_w = self._export_w = math.inf
         self.ever_held = False
+        self.on_control = False
+        """Whether a control, not the default, set a limit when the limits were last asked for."""
 
     def deliver(self, message: BusMessage, published: PublishedRegister) -> None:
         """Take one message that the home's edge received."""
@@ -98,6 +100,7 @@ class EnvelopeWatch:
         active = [control for control in self._controls.values() if control.start_s <= now_s]
         edges_s += [control.start_s + control.duration_s for control in active]
         self._until_s = min(edges_s, default=math.inf)
+        self.on_control = len(active) > 0
         self._import_w = self._limit_w(active, "import_limit_w")
         self._export_w = self._limit_w(active, "export_limit_w")
 

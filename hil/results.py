@@ -84,6 +84,10 @@ def checker_entries(run: str, results: list[CheckResult]) -> list[CheckerEntry]:
     ]
 
 
+LEAST_ON_CONTROL_FRAC = 0.9
+"""Below this share of time on a control, the report says that homes were on their default."""
+
+
 def verdict(runs: dict[str, RunSummary], checkers: list[CheckerEntry], limits: LimitsSection) -> tuple[str, ...]:
     """The day in a few sentences, for the head of the report and the end of a terminal run."""
     sentences = []
@@ -101,6 +105,10 @@ def verdict(runs: dict[str, RunSummary], checkers: list[CheckerEntry], limits: L
             if excused > 0:
                 words += f"; {excused:,} more were broken by essential load alone"
             sentences.append(words + ".")
+        counted, on_control = held.counters.get("home_cycles", 0), held.counters.get("home_cycles_on_control", 0)
+        if on_control < LEAST_ON_CONTROL_FRAC * counted:
+            share = 100.0 * (1.0 - on_control / counted)
+            sentences.append(f"Homes were on their default for {share:.0f} % of the time: no control reached them.")
     if free is not None and held is not None:
         sentences.append(
             f"Curtailment went from {100.0 * free.figures.curtailed_frac:.1f} % to {100.0 * held.figures.curtailed_frac:.1f} % "

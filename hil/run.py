@@ -215,7 +215,7 @@ class FeederRun:
         for step in range(steps):
             at_s = now_s + step * self._step_s
             frames.append(self._world.step(cycle * steps + step, at_s, self._step_s, envelope_limits(watches, at_s), alive))
-        self._watching.watch(now_s, frames)
+        self._watching.watch(now_s, frames, sum(watch.on_control for watch in watches))
         if self._glance is not None and cycle % PROGRESS_CYCLES == 0:
             self._glance(glance_of(frames[-1]))
 

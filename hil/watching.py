@@ -48,10 +48,13 @@ class Watching:
         self._corners = PublishedEnvelopesHold(scenario, world)
         self._settlement = Settlement(names, METERING_INTERVAL_S)
         cycles = round(scenario.day.duration_h * 3600.0 / scenario.control.cycle_s)
+        self._home_cycles = self._on_control = 0
         self.record = Record(names, day.start_s, scenario.control.cycle_s, cycles)
 
-    def watch(self, now_s: float, frames: list[Frame]) -> None:
-        """The frames of the cycle that began at `now_s`."""
+    def watch(self, now_s: float, frames: list[Frame], on_control: int) -> None:
+        """The frames of the cycle that began at `now_s`; for `on_control` homes a control held in it, not the default."""
+        self._home_cycles += len(self._world.names)
+        self._on_control += on_control
         buy, sell = self._day.tariff.prices(np.array([now_s]), self._day.utc_offset_s)
         if self._coordinated:
             self._corners.watch(now_s, frames[0].import_limit_w, frames[0].export_limit_w)
@@ -88,6 +91,8 @@ class Watching:
             "messages_refused": sum(edge.refused for edge in edges),
             "blind_cycles": sum(edge.blind_cycles for edge in edges),
             "controls_published": published.controls,
+            "home_cycles": self._home_cycles,
+            "home_cycles_on_control": self._on_control,
         }
         return RunSummary(figures=figures, homes=tuple(homes), counters=counters), sorted(checks, key=lambda check: check.name)
 
