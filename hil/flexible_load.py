@@ -30,7 +30,8 @@ POINTS = (
 
 
 class FlexibleLoad(SimulatedDevice):
-    """See the module; follows its limit at once, as a relay or a phase-angle controller does."""
+    """See the module; follows its limit at once, as a contactor or a phase-angle controller does, and like them passes nothing while it
+    has no power of its own. What it comes back with after a restart is unlimited."""
 
     kind = "load"
 
@@ -64,7 +65,7 @@ class FlexibleLoad(SimulatedDevice):
     def _step(self, end_s: float, dt_s: float, inputs: Inputs) -> None:
         del end_s, dt_s
         self.demand_w = inputs.demand_w
-        self.power_w = min(inputs.demand_w, self.limit_in_force_w) if self.online else inputs.demand_w
+        self.power_w = min(inputs.demand_w, self.limit_in_force_w) if self.online else 0.0
 
     def _values(self) -> Mapping[str, float]:
         return {
