@@ -134,6 +134,7 @@ class EdgeAgent:
         self._means = TelemetryMeans([device.kind for device in devices], min(site.import_rating_w, site.export_rating_w))
         maker = PlanMaker(config, clock=clock) if plan_maker is None else plan_maker
         self._plans = Replanner(maker, config.schedule, self._state.plan, background=background)
+        self._background = background
         self._unsaved = False
         self._ahead_s = control.cycle_s + control.response_s
         self._strictest: LimitSet | None = None

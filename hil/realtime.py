@@ -130,7 +130,7 @@ class RealtimeRun:
             limits_w = envelope_limits(list(self._watches.values()), at_s)
             await asyncio.sleep(max(0.0, at_s + control.plant_step_s - time.time()))
             frames.append(self._world.step(cycle * steps + step, at_s, control.plant_step_s, limits_w, alive))
-        self._watching.watch(now_s, frames)
+        self._watching.watch(now_s, frames, sum(watch.on_control for watch in self._watches.values()))
         if self._glance is not None:
             self._glance(glance_of(frames[-1]))
 
