@@ -3,7 +3,8 @@
 Inside a community everything is bought and sold at the price inside. Members together pay their operator that price for their net import;
 the operator pays the retailer price + fee / 2 for what is missing and gets price - fee / 2 for what is over. At an optimum the two are
 equal; what they differ by where the conversation stopped a little earlier is shared by the members equally, so that the operator keeps
-nothing. Services are passed on to members by how far each moved, at the price that moved it.
+nothing. Services are passed on to members by how far each moved, at the price that moved it. Who sold how much to whom follows from net
+imports by `coordinator.mechanisms.p2p.trades`: a pair needs each other's figure and the larger of two sums.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from coordinator.mechanisms.hierarchical.retailer import Retailer
 from coordinator.mechanisms.hierarchical.security import NetworkOperator
 from coordinator.mechanisms.hierarchical.settlement import settle_community
 from coordinator.mechanisms.p2p.community import Tariff
+from coordinator.mechanisms.p2p.trades import trades_w
 from coordinator.network.model import Network
 from coordinator.powerflow.pgm import PgmEngine
 
@@ -186,6 +187,8 @@ def test_money_is_conserved_and_no_community_pays_more_than_without() -> None:
         bills = settle_community(clearing, place, own.fleet, nets, own.end_weight, world.operator.ends_of(place))
         assert bills.bill.sum() + bills.service.sum() == pytest.approx(bills.to_retailer, abs=1e-9)
         assert bills.service.sum() == pytest.approx(clearing.service_paid[place], abs=1e-9)
+        pairs_w = trades_w(nets[1])
+        assert pairs_w.sum() * STEP_S / 3600.0 == pytest.approx(bills.traded_wh)
         without = alone(own.fleet, tariff())
         worn = own.fleet.wear(own.schedule).sum() - own.fleet.wear(without.schedule).sum()
         assert bills.bill.sum() + worn <= without.bill.sum() + 0.02
