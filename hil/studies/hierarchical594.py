@@ -22,7 +22,7 @@ from hil.studies.result import Findings, Row, Say, StudyOrder, Verdict, Word
 SOURCE = "S. A. Mansouri et al., IEEE Transactions on Industrial Informatics 21(11), 2025, pp. 8673-8683 (abstract)"
 SWEPT = {
     "source at 0.98 pu": {"source_voltage_pu": 0.98},
-    "planned 0.005 pu inside limits": {"margin_pu": 0.005},
+    "planned 0.0025 pu inside limits": {"margin_pu": 0.0025},
     "no battery": {"battery_frac": 0.0},
     "cars at 70 % of homes": {"vehicle_frac": 0.7},
 }

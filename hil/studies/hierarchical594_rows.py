@@ -138,7 +138,7 @@ def privacy_rows(cleared: Cleared) -> list[Row]:
             ours=fewest,
             target=">= 10",
             met=fewest >= 10,
-            note="on the same feeder, at least five of them on the same phase",
+            note="on the same feeder; at most one figure for every five members on the same phase",
         ),
     ]
 

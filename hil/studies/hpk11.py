@@ -58,7 +58,7 @@ class Choices:
     vehicle_w: float = 7400.0
     vehicle_median_wh: float = 12_000.0
     at_home_frac: float = 0.3
-    margin_pu: float = 0.0075
+    margin_pu: float = 0.005
     rating_frac: float = 0.95
 
 

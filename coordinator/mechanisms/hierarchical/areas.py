@@ -1,12 +1,12 @@
 """What the network operator derives from its network once: a medium-voltage backbone, and for every transformer the area that it feeds.
 
 An area is linear around its state without load: drawing power s at a point draws the current conj(s / W) with W the voltage there without
-load, and every voltage moves in proportion. Watched are the ends: of each low-voltage feeder and phase the connection that is electrically
-farthest out, where the feeder has at least ten customers and its phase five of them. How strongly each customer moves an end is the
-operator's knowledge of its network (`weight`, told to the customer); how much power a customer takes never reaches the operator, only the
-weighted sum over the area does. More points of a phase would be known better and hide less: three of them on a phase of four customers
-told one customer to a fraction of a watt. Between transformer and end the voltage can be higher than at both (vehicles at the end charge
-from panels on the way); what is planned for that is the operator's margin.
+load, and every voltage moves in proportion. Watched are, of each phase of a low-voltage feeder, the connection that is electrically
+farthest out, and up to two on the way (where vehicles at the end charge from panels on the way, the voltage is highest between); all are
+called ends. How strongly each customer moves an end is the operator's knowledge of its network (`weight`, told to the customer); how much
+power a customer takes never reaches the operator, only the weighted sum over the area does. There is at most one figure for every five
+customers on a phase, and none for a feeder of fewer than ten: three figures of four customers told one of them to a fraction of a watt.
+What voltages do between the watched points is left to the operator's margin.
 
 The current is smaller than that where voltages are above those without load, and larger where they are below. So the model overstates a
 rise; a fall is scaled by W / vmin, which overstates it as well: the error is on the safe side at both limits.
@@ -29,6 +29,8 @@ from coordinator.powerflow.unbalanced import unbalanced_feeder
 
 LEAST_OF_FEEDER = 10
 LEAST_OF_PHASE = 5
+# How far out the watched connections are, by how many figures the customers on a phase are enough for.
+WATCHED_FRACS: tuple[tuple[float, ...], ...] = ((), (1.0,), (0.65, 1.0), (0.5, 0.75, 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ class Backbone:
 
 
 def split(network: Network, *, least_of_phase: int = LEAST_OF_PHASE) -> tuple[Backbone, tuple[Area, ...]]:
-    """Cut an unbalanced network at its transformers; a feeder's phase with fewer customers than `least_of_phase` reports no end."""
+    """Cut an unbalanced network at its transformers; `least_of_phase` customers on a phase are enough for one figure."""
     if network.is_balanced or not network.transformers:
         raise ConversationError(f"{network.name}: expected a three-phase network with transformers whose low-voltage sides are modelled")
     tree = build_tree(network)
@@ -200,8 +202,10 @@ def _ends(feeder: RadialFeeder, least_of_phase: int) -> tuple[IntArray, IntArray
         customers = np.unique(feeder.points.connection[mine]).size
         for phase in np.unique(phase_of_point[mine]) if start != ROOT and customers >= LEAST_OF_FEEDER else ():
             nodes = node_of_point[mine[phase_of_point[mine] == phase]]
-            if nodes.size >= least_of_phase:
-                chosen.append((int(nodes[np.argmax(resistance[nodes])]), int(phase), customers))
+            far = resistance[nodes].max()
+            parts = WATCHED_FRACS[min(nodes.size // least_of_phase, len(WATCHED_FRACS) - 1)]
+            watched = dict.fromkeys(int(nodes[np.argmin(np.abs(resistance[nodes] - part * far))]) for part in parts)
+            chosen += [(node, int(phase), customers) for node in watched]
     names = tuple(f"{feeder.network.buses[int(tree.bus_of_node[node])].id} phase {phase + 1}" for node, phase, _ in chosen)
     table = np.array(chosen, dtype=np.int64).reshape(-1, 3)
     return table[:, 0], table[:, 1], table[:, 2], names
