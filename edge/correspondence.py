@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from edge.envelope_control import Outcome
 from edge.made_plan import Made
 from protocols.bus import Bus, BusMessage
-from protocols.errors import Malformed, Refusal
+from protocols.errors import Malformed, Refusal, Replayed
 from protocols.messages import (
     AdherenceReport,
     AnyMessage,
@@ -112,7 +112,9 @@ class Correspondent:
             try:
                 message = self.verifier.open(raw, now_s)
             except Refusal as refusal:
-                self._refuse(refusals, f"{type(refusal).__name__}: {refusal}")
+                # What is retained comes again with every connection: known already, which is no incident.
+                known = raw.retain and isinstance(refusal, Replayed)
+                self._refuse(refusals, f"{type(refusal).__name__}: {refusal}", level=logging.DEBUG if known else logging.WARNING)
                 continue
             if isinstance(message, (EnvelopeSchedule, DefaultControl, MarketAsk)) and message.node != self.node:
                 self._refuse(refusals, f"Malformed: a control for node {message.node!r} on a topic of {self.node!r}")
@@ -195,10 +197,10 @@ class Correspondent:
             and message.term < self._part.term
         )
 
-    def _refuse(self, refusals: list[str], words: str) -> None:
+    def _refuse(self, refusals: list[str], words: str, *, level: int = logging.WARNING) -> None:
         self.refused += 1
         refusals.append(words)
-        log.warning("message refused: %s", words)
+        log.log(level, "message refused: %s", words)
 
 
 def status_message(

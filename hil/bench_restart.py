@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import logging
 import math
 import os
 import shutil
@@ -73,7 +72,6 @@ def restart_rows(
     mosquitto: Path | None = None, *, streets: int = STREETS, outage_s: float = OUTAGE_S, after_s: float = AFTER_S
 ) -> list[dict[str, Any]]:
     """Kill and restart the broker under these streets."""
-    logging.getLogger("edge").setLevel(logging.ERROR)  # what a restarted broker delivers twice is refused by every edge, as it should be
     return asyncio.run(_measure(mosquitto, streets, outage_s, after_s))
 
 

@@ -51,3 +51,22 @@ async def test_damaged_controls_loosen_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_ten_thousand_damaged_controls_loosen_nothing(tmp_path: Path) -> None:
     await fuzz(tmp_path, 2, 10_000)
+
+
+async def test_a_reconnection_is_no_incident_and_a_repeated_control_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is retained comes again with every connection and is refused in silence; a control that comes again is written down."""
+    world = World(tmp_path)
+    world.send_default(1500.0, 4000.0)
+    await world.agent.start()
+    await world.run(10.0)
+    world.bus.cut()
+    world.bus.connect()
+    (record,) = await world.run(10.0)
+    assert [words.partition(":")[0] for words in record.refusals] == ["Replayed"]
+    assert "message refused" not in caplog.text
+    schedule = EnvelopeSchedule(sender="coordinator", time_s=world.clock.now_s(), sequence=next(world._sequence), node=NODE, controls=())
+    sealed = world.coordinator.seal(control_topic(COMMUNITY, NODE, "envelope"), schedule)
+    world.pen.publish(sealed)
+    world.pen.publish(sealed)
+    await world.run(10.0)
+    assert "message refused: Replayed" in caplog.text
