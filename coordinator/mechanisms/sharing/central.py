@@ -59,11 +59,6 @@ class CentralMarket:
         program = self.program
         return float(program.linear @ found + 0.5 * program.quadratic @ found**2) * self.households.hours
 
-    def part(self, found: FloatArray, name: str) -> FloatArray:
-        """One block of variables of a solution, in kilowatts."""
-        place = BLOCKS.index(name)
-        return np.asarray(found[self._ends[place] : self._ends[place + 1]])
-
     @cached_property
     def _owners(self) -> IntArray:
         return np.flatnonzero((self.households.battery_wh > 0.0) & (self.households.battery_w > 0.0))

@@ -138,15 +138,19 @@ class Schedules:
 
     def net_w(self, households: Households) -> FloatArray:
         """Net import (T, N) of every household, unserved load shared in proportion to load."""
+        bound = self.charge_w - self.discharge_w + self.flexible_w + self.spilt_w
+        return np.asarray(households.fixed_w + bound - self.lost_w(households))
+
+    def lost_w(self, households: Households) -> FloatArray:
+        """Each household's part (T, N) of what stays unserved at its bus."""
         load_w = households.at_buses(households.load_w)
         share = np.divide(self.unserved_w, load_w, out=np.zeros_like(load_w), where=load_w > 0.0)
-        unserved = households.load_w * share.T[:, households.bus]
-        return np.asarray(households.fixed_w + self.charge_w - self.discharge_w + self.flexible_w + self.spilt_w - unserved)
+        return np.asarray(households.load_w * share.T[:, households.bus])
 
-    def own_cost(self, households: Households) -> float:
-        """What the schedules cost the households themselves."""
-        wear = households.wear_per_kwh * (self.charge_w.sum() + self.discharge_w.sum())
-        square = sum(float((part**2).sum()) for part in (self.charge_w, self.discharge_w, self.flexible_w, self.spilt_w))
-        lost = households.lost_load_per_kwh * (self.unserved_w.sum() + self.unmet_wh.sum() / households.hours)
+    def own_costs(self, households: Households) -> FloatArray:
+        """What the schedule costs each household (N,) itself."""
+        wear = households.wear_per_kwh * (self.charge_w + self.discharge_w).sum(axis=0)
+        square = sum((part**2).sum(axis=0) for part in (self.charge_w, self.discharge_w, self.flexible_w, self.spilt_w))
+        lost = households.lost_load_per_kwh * (self.lost_w(households).sum(axis=0) + self.unmet_wh / households.hours)
         smooth = 0.5 * households.smooth_per_kwh_kw * square / W_PER_KW
-        return float(wear + lost + smooth) * households.hours / W_PER_KW
+        return np.asarray((wear + lost + smooth) * households.hours / W_PER_KW)

@@ -10,8 +10,9 @@ import pytest
 
 from hil.cli import main
 from hil.studies.command import DEFAULT_DATA
-from hil.studies.community import compare_streets, costs_alone, hold, net_of_all, settled
+from hil.studies.community import compare_streets
 from hil.studies.community_case import HOUR_S, HOURS, CommunityCase, Shapes
+from hil.studies.community_run import costs_alone, hold, net_of_all, own_costs, settled
 
 DATA = DEFAULT_DATA if DEFAULT_DATA.is_dir() else Path(__file__).parents[4] / "shared" / "data"
 
@@ -49,14 +50,10 @@ def test_nobody_is_worse_off_in_a_free_community_than_alone() -> None:
     case = street(40, 0.1)
     held = hold(case)
     alone = costs_alone(case, lambda words: None)
-    own = np.zeros(case.count)
+    own = own_costs(case, held)
     settlement = settled(case, held)
-    for place, name in enumerate(case.parts):
-        part, plan = held.responders[name].households, held.responders[name].schedules()
-        square = sum((values / 1e3) ** 2 for values in (plan.charge_w, plan.discharge_w, plan.flexible_w, plan.spilt_w))
-        moved = (plan.charge_w + plan.discharge_w) / 1e3
-        own[place :: len(held.responders)] = (part.wear_per_kwh * moved + 0.5 * part.smooth_per_kwh_kw * square).sum(axis=0)
     assert np.all(settlement.energy + own <= alone + 0.01)
+    assert settlement.energy.sum() + own.sum() == pytest.approx(held.outcome.cost, rel=1e-9)
     assert settlement.rent == pytest.approx(0.0, abs=1e-9)
     assert settlement.sold_wh(HOUR_S) > 0.0
     np.testing.assert_allclose(net_of_all(case, held).sum(axis=0), held.outcome.net_w.sum(axis=0), atol=1.0)
