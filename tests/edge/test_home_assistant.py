@@ -17,6 +17,7 @@ import pytest
 from edge.cli import main as edge_main
 from edge.config import EdgeConfig
 from edge.devices.registry import DeviceConfig
+from edge.errors import ConfigurationError
 from edge.home_assistant.bridge import HomeAssistantBridge, forget_household, open_bridge
 from edge.home_assistant.discovery import Appearance
 from edge.home_assistant.settings import HomeAssistantSection
@@ -25,7 +26,7 @@ from hil.broker import Broker, find_mosquitto
 from hil.toml_text import toml_text
 from protocols.bus import BusMessage
 from protocols.memory_bus import MemoryBroker, MemoryBus
-from protocols.mqtt_bus import MqttBus, MqttSettings
+from protocols.mqtt_bus import Login, MqttBus, MqttSettings
 from tests.edge.world import World, make_config
 
 CONFIG_TOPIC = "homeassistant/device/commonwatt_street_home-01/config"
@@ -188,6 +189,17 @@ def test_home_assistant_itself_accepts_the_payload(tmp_path: Path, gone: dict[st
     assert understood["net_import"] == "sensor power W"
     assert understood["problem"] == "binary_sensor problem None"
     assert all(understood[name] == "removed" for name in gone)
+
+
+def test_a_password_that_others_may_read_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "home.password").write_text("secret word")
+    (tmp_path / "home.password").chmod(0o644)
+    made = config(tmp_path, broker=MqttSettings(login=Login(user="commonwatt", password_file="home.password")))
+    with pytest.raises(ConfigurationError, match=r"home\.password: .*chmod 600.* - at \$\.home_assistant\.broker") as refused:
+        open_bridge(made, tmp_path)
+    assert "secret word" not in str(refused.value)
+    (tmp_path / "home.password").chmod(0o600)
+    assert open_bridge(made, tmp_path) is not None
 
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
