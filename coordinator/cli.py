@@ -53,6 +53,10 @@ def _module(arguments: argparse.Namespace) -> ModuleType:
         from coordinator.region import command as region_command
 
         return region_command
+    if arguments.command == "clear":
+        from coordinator import clearing
+
+        return clearing
     from coordinator import commands
 
     return commands
@@ -124,6 +128,20 @@ def _parser() -> argparse.ArgumentParser:
     switch.add_argument("--loss-price", type=_magnitude, default=0.2, help="price of losses per kWh (default 0.2)")
     switch.add_argument("--operation-price", type=_magnitude, default=0.0, help="price of one switch operation (default 0)")
     switch.set_defaults(command="reconfigure")
+
+    clearing = commands.add_parser(
+        "clear",
+        help="clear one mechanism once, for the participants in a file",
+        description="PARTICIPANTS is TOML: step_s, retail_per_kwh and feed_in_per_kwh (one price for each interval), loss_per_kwh, and for"
+        " each [[participants]] name, bus, fixed_w, renewable_w (watts for each interval) and, where it has them, storage (capacity_wh,"
+        " power_w, efficiency_frac, initial_frac, degradation_per_kwh), generator (max_w, first_per_kwh, rise_per_kwh_kw) and flexible"
+        " (a list of energy_wh, max_w); for dfe also connection_w and margin_w, how far net import may stray from its plan.",
+    )
+    _network_arguments(clearing)
+    clearing.add_argument("participants", metavar="PARTICIPANTS", type=Path, help="TOML file, see above")
+    clearing.add_argument("--mechanism", choices=("p2p", "disco", "dfe"), default="p2p", help="default: p2p")
+    clearing.add_argument("--max-rounds", type=_count, default=300, help="give up after this many rounds (default 300)")
+    clearing.set_defaults(command="clear")
 
     examine = commands.add_parser("check-network", help="print everything that is wrong with a network")
     examine.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)

@@ -56,22 +56,42 @@ def make_mechanism(
     section: MarketSection, connections: Mapping[str, int], losses_per_w2: FloatArray, start_s: float
 ) -> NetMechanism:
     """The mechanism for nodes at some connections of a feeder whose losses are x' losses_per_w2 x of all its connections."""
-    names, places = tuple(connections), list(connections.values())
-    tariff, square = tariff_of(section, start_s), losses_per_w2[np.ix_(places, places)]
-    count, intervals = len(names), section.intervals
-    if section.mechanism == "p2p":
+    places = list(connections.values())
+    return build_mechanism(
+        section.mechanism,
+        tuple(connections),
+        tariff_of(section, start_s),
+        section.step_s,
+        losses_per_w2[np.ix_(places, places)],
+        loss_per_kwh=section.loss_per_kwh,
+        weight=section.weight_per_kwh_w,
+        tolerance_frac=section.tolerance_frac,
+        tolerance_w=TOLERANCE_W,
+    )
+
+
+def build_mechanism(
+    mechanism: str,
+    names: tuple[str, ...],
+    tariff: Tariff,
+    step_s: float,
+    square: FloatArray,
+    *,
+    loss_per_kwh: float,
+    weight: float,
+    tolerance_frac: float,
+    tolerance_w: float,
+) -> NetMechanism:
+    """A mechanism of net loads by name, for participants whose losses are x' square x; `disco` takes retail for the wholesale price."""
+    count, intervals = len(names), tariff.retail_per_kwh.size
+    if mechanism == "p2p":
         losses = LossModel(
             square=np.broadcast_to(square, (intervals, count, count)), linear=np.zeros((intervals, count)), constant_w=np.zeros(intervals)
         )
         return CommunityMarket(
-            names=names,
-            tariff=tariff,
-            losses=losses,
-            loss_per_kwh=section.loss_per_kwh,
-            weight=section.weight_per_kwh_w,
-            tolerance_frac=section.tolerance_frac,
+            names=names, tariff=tariff, losses=losses, loss_per_kwh=loss_per_kwh, weight=weight, tolerance_frac=tolerance_frac
         )
-    assert section.mechanism == "disco", f"there is no mechanism to hold: {section.mechanism}"
+    assert mechanism == "disco", f"there is no mechanism to hold: {mechanism}"
     wholesale = tariff.retail_per_kwh
     market = DiscoMarket(
         regions=("feeder",),
@@ -79,15 +99,15 @@ def make_mechanism(
         wholesale_per_kwh=wholesale,
         retail_per_kwh=float(wholesale.max()),
         margin_frac=1.0,
-        step_s=section.step_s,
+        step_s=step_s,
     )
     return NegotiatedPricing(
         market=market,
         buses=names,
         region_of_bus=np.zeros(count, dtype=np.int64),
         loss_per_w=square,
-        weight=section.weight_per_kwh_w,
-        tolerance_w=TOLERANCE_W,
+        weight=weight,
+        tolerance_w=tolerance_w,
     )
 
 
