@@ -214,9 +214,7 @@ class ControlScheduler:
                 found.append(found[-1])
         return found
 
-    def _receive_control(
-        self, control: EnvelopeControl, known: dict[str, PendingControl], now_s: float
-    ) -> list[Outcome]:
+    def _receive_control(self, control: EnvelopeControl, known: dict[str, PendingControl], now_s: float) -> list[Outcome]:
         mrid = control.mrid
         held = known.get(mrid)
         if held is not None:
@@ -321,9 +319,7 @@ def _supersedes(newer: EnvelopeControl, older: EnvelopeControl) -> bool:
         return False
     if newer.start_s > older.start_s or newer.start_s + newer.duration_s < older.start_s + older.duration_s:
         return False
-    return all(
-        old is UNSET or new is not UNSET for new, old in zip(_limits_of(newer), _limits_of(older), strict=True)
-    )
+    return all(old is UNSET or new is not UNSET for new, old in zip(_limits_of(newer), _limits_of(older), strict=True))
 
 
 def _effective_spans(pending: list[PendingControl]) -> list[tuple[float, float]]:
@@ -376,9 +372,7 @@ def _winners(live: list[tuple[float, float, EnvelopeControl]], index: int, from_
                     pieces[-1] = msgspec.structs.replace(pieces[-1], end_s=end_s)
                 else:
                     ramp_s = None if isinstance(control.ramp_tms, UnsetType) else control.ramp_tms / 100.0
-                    pieces.append(
-                        Piece(begin_s=begin_s, end_s=end_s, limit_w=limit_w, mrid=control.mrid, ramp_s=ramp_s)
-                    )
+                    pieces.append(Piece(begin_s=begin_s, end_s=end_s, limit_w=limit_w, mrid=control.mrid, ramp_s=ramp_s))
                 break
     return pieces
 
@@ -397,7 +391,5 @@ def _bridge(pieces: list[Piece]) -> None:
 
 def _next_boundary_s(pending: list[PendingControl], now_s: float) -> float:
     """The next time at which a control begins or ends."""
-    boundaries = (
-        t for start_s, end_s in _effective_spans(pending) for t in (start_s, end_s, end_s + BRIDGE_S) if t > now_s
-    )
+    boundaries = (t for start_s, end_s in _effective_spans(pending) for t in (start_s, end_s, end_s + BRIDGE_S) if t > now_s)
     return min(boundaries, default=math.inf)

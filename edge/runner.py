@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
-from edge.agent import CycleRecord, EdgeAgent
+from edge.agent import EdgeAgent
 from edge.config import EdgeConfig
 from edge.correspondence import status_message
+from edge.cycle_record import CycleRecord
 from edge.devices.registry import ModbusSessions, open_device
 from edge.errors import ConfigurationError
 from edge.history import History, history_path

@@ -24,9 +24,10 @@ from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
 from coordinator.service import CoordinatorService
 from coordinator.store import Store as CoordinatorStore
-from edge.agent import CycleRecord, EdgeAgent
+from edge.agent import EdgeAgent
 from edge.config import EdgeConfig
 from edge.correspondence import status_message
+from edge.cycle_record import CycleRecord
 from edge.devices.driver import Device
 from edge.devices.registry import open_device
 from edge.history import History, history_path

@@ -11,8 +11,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-from edge.agent import CycleRecord
 from edge.config import EdgeConfig
+from edge.cycle_record import CycleRecord
 from edge.errors import ConfigurationError
 from edge.home_assistant.discovery import Appearance
 from protocols.bus import Bus, BusMessage

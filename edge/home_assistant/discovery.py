@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from edge.agent import CycleRecord
 from edge.config import EdgeConfig
 from edge.correspondence import SOFTWARE
+from edge.cycle_record import CycleRecord
 from edge.observation.catalogue import SOURCES, STATES
 from edge.observation.labels import device_labels
 from edge.values import DeviceKind

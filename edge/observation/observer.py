@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from edge.agent import CycleRecord
 from edge.config import EdgeConfig
 from edge.correspondence import SOFTWARE
+from edge.cycle_record import CycleRecord
 from edge.limits import Limit, LimitSet
 from edge.observation.catalogue import CONDITIONS, DIRECTIONS, FAMILIES, OUTCOMES, PREFIX, REFUSALS, SOURCES, STATES
 from edge.observation.labels import device_labels

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from edge.agent import CycleRecord
 from edge.config import EdgeConfig
 from edge.correspondence import SOFTWARE
+from edge.cycle_record import CycleRecord
 from protocols.messages import SafetyState
 from protocols.observation.health import Check, Health, Verdict, credential_check, judged, measured
 

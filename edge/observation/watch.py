@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.agent import CycleRecord
 from edge.config import EdgeConfig
+from edge.cycle_record import CycleRecord
 from edge.errors import ConfigurationError
 from protocols.bus import Bus
 from protocols.clock import Clock

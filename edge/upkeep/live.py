@@ -10,8 +10,9 @@ from typing import Final
 
 import msgspec
 
-from edge.agent import CycleRecord, EdgeAgent
+from edge.agent import EdgeAgent
 from edge.correspondence import SOFTWARE
+from edge.cycle_record import CycleRecord
 from edge.limits import LimitSet
 from edge.values import DeviceKind, Reading, Setpoint
 from protocols.messages import DefaultControl, SafetyState

@@ -14,8 +14,9 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import UNSET, UnsetType
 
-from edge.agent import CycleRecord, EdgeAgent
+from edge.agent import EdgeAgent
 from edge.config import ControlSection, EdgeConfig, IdentitySection, ScheduleSection, SiteSection, StoreSection
+from edge.cycle_record import CycleRecord
 from edge.devices.discipline import DayCount
 from edge.devices.mapping import Capabilities
 from edge.devices.registry import DeviceConfig
