@@ -31,6 +31,7 @@ SUMMARY = {
     "coordinator": "operating envelopes and community for the homes of one feeder",
 }
 DEPENDS = {"edge": "", "coordinator": ", mosquitto (>= 2.0)"}
+UNITS = {"edge": ("commonwatt-edge.service",), "coordinator": ("commonwatt-coordinator.service", "commonwatt-broker@.service")}
 DOCS = {"edge": "deploy-an-edge.md", "coordinator": "run-a-coordinator.md"}
 UNUSED = {"edge": ("scipy", "scipy.libs"), "coordinator": ()}
 """PIQP names scipy as what it needs; the edge hands it matrices without (`edge.schedule.sparse`), and 96 MB stay away from the card."""
@@ -64,7 +65,8 @@ def build(role: str, release: str, arch: str, folder: Path, out: Path) -> Path:
     library = tree / "usr/lib" / name
     library.mkdir(parents=True)
     _install(role, python, MACHINE_OF[arch], folder, library)
-    _place(HERE / "systemd" / f"{name}.service", tree / "usr/lib/systemd/system" / f"{name}.service", 0o644)
+    for unit in UNITS[role]:
+        _place(HERE / "systemd" / unit, tree / "usr/lib/systemd/system" / unit, 0o644)
     _write(tree / "usr/bin" / name, _launcher(role), 0o755)
     documents = tree / "usr/share/doc" / name
     _place(ROOT / "LICENSE", documents / "copyright", 0o644)

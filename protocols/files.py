@@ -68,11 +68,7 @@ def make_private_folder(path: Path) -> None:
         if path.is_dir():
             return
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            give_to_owner_of(path.parent, descriptor)
-        finally:
-            os.close(descriptor)
+        give_folder_to_owner_above(path)
     except OSError as error:
         raise FileRefused(f"{path}: cannot make the folder: {error.strerror or error}") from error
 
@@ -104,6 +100,15 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise FileRefused(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def give_folder_to_owner_above(path: Path) -> None:
+    """Run as root, make the owner of the folder above the owner of a new folder, for which everything in it is written then."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        give_to_owner_of(path.parent, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def give_to_owner_of(like: Path, descriptor: int) -> None:

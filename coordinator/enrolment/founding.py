@@ -30,7 +30,7 @@ from coordinator.enrolment.page_tokens import token_hash
 from coordinator.errors import EnrolmentError
 from coordinator.network.cases import CASES
 from protocols.enrolment import text_of
-from protocols.files import make_private_folder, read_private, write_private, write_public
+from protocols.files import give_folder_to_owner_above, make_private_folder, read_private, write_private, write_public
 from protocols.keys import save_private_key, save_public_key
 
 ADMINISTRATOR: Final = "admin."
@@ -89,10 +89,12 @@ def found(root: Path, plan: Plan, now_s: float) -> Folder:
     make_private_folder(root.parent)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+        give_folder_to_owner_above(temporary)
     except OSError as error:
         raise EnrolmentError(f"{root}: cannot be made: {error.strerror}") from error
     try:
         _fill(Folder(temporary), root, plan, now_s)
+        _keep_authority(temporary)
         if owner is not None:
             _give(temporary / "broker", owner)
             temporary.chmod(0o711)
@@ -226,6 +228,13 @@ def _user(name: str) -> tuple[int, int]:
     except KeyError as error:
         raise EnrolmentError(f"--broker-user {name}: no such user on this machine") from error
     return entry.pw_uid, entry.pw_gid
+
+
+def _keep_authority(folder: Path) -> None:
+    """The service that the folder belongs to needs the authority's certificate alone: its key stays with whoever founds the community."""
+    for name in ("passphrase", "authority/authority.key"):
+        if (folder / name).exists():
+            os.chown(folder / name, os.geteuid(), os.getegid())
 
 
 def _give(folder: Path, owner: tuple[int, int]) -> None:
