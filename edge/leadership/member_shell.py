@@ -20,7 +20,7 @@ from edge.leadership.witness import Witness
 from protocols.aggregation.audit import Heard
 from protocols.aggregation.calls import announcement
 from protocols.aggregation.group import Group, RoundRefused
-from protocols.aggregation.member import Member, Randomiser, check_time, round_order
+from protocols.aggregation.member import ROUND_MAX_S, Member, Randomiser, check_time, round_order
 from protocols.aggregation.messages import Acknowledgement, Announce, Drops, Receipt, Sampling, SealRefused, verify_receipt
 from protocols.aggregation.packing import ValuesRefused
 from protocols.aggregation.pads import PadKeys
@@ -54,7 +54,7 @@ class Standing(Struct, frozen=True, eq=False):
 
 class MemberShell:
     """See the module. `send(kind, recipient, payload)` queues sealed bytes; `values` gives what a call asks for, None to sit it out;
-    `randomisers` gives fresh ones for one report."""
+    `randomisers` gives fresh ones for one report, `uptime_s` is a clock that does not jump."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class MemberShell:
         randomisers: Randomisers,
         witness: Witness,
         now_s: float,
+        uptime_s: Callable[[], float],
     ) -> None:
         self.name = name
         self.receipts: OrderedDict[str, list[Receipt]] = OrderedDict()
@@ -82,6 +83,8 @@ class MemberShell:
         self._randomisers = randomisers
         self._witness = witness
         self._remembered: Remembered = records.load(now_s)
+        self._uptime_s = uptime_s
+        self._begun_s = uptime_s()
         self._standings: OrderedDict[tuple[int, str], tuple[Standing, Member]] = OrderedDict()
         self._called: OrderedDict[str, Announce] = OrderedDict()
         self._left_out: dict[str, frozenset[str]] = {}
@@ -89,8 +92,15 @@ class MemberShell:
 
     @property
     def summed(self) -> Sequence[Sequence[str]]:
-        """The groups of the last rounds that the operator has opened, the newest last."""
-        return self._remembered.groups
+        """The groups of the last rounds that the operator has opened, the newest last.
+
+        A member that lost its memory supposes that everybody was summed, so that, should it lead, whoever is missing is hidden as well.
+        """
+        groups = self._remembered.groups
+        if groups or self._remembered.forgot_s is None or not self._standings:
+            return groups
+        standing, _ = next(reversed(self._standings.values()))
+        return [tuple(sorted(standing.group.cards))]
 
     def stand(self, standing: Standing) -> None:
         """Take part under a further epoch or key; earlier ones stay for the rounds that are in flight."""
@@ -206,6 +216,8 @@ class MemberShell:
         if now_s > standing.expires_s:
             raise RoundRefused(f"key {call.key_id} has expired")
         check_time(announce, now_s, forgot_s=self._remembered.forgot_s)
+        if self._remembered.forgot_s is not None and self._uptime_s() < self._begun_s + ROUND_MAX_S:
+            raise RoundRefused("it may have been answered before this member lost its memory, and its clock may have been wrong then")
         owed = member.receipt
         repeated = owed is not None and owed.round_name == announce.round_name
         values: Sequence[int] | None = () if repeated else self._values(call)

@@ -149,6 +149,7 @@ class Membership:
             randomisers=self._encryption.randomisers,
             witness=self.witness,
             now_s=clock.now_s(),
+            uptime_s=clock.monotonic_s,
         )
         self.accountability = Accountability(
             self.node,

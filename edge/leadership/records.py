@@ -58,7 +58,10 @@ class MemberRecords:
         try:
             body = read_whole(self._file)
             if body is not None:
-                return msgspec.json.decode(body, type=Remembered)
+                found = msgspec.json.decode(body, type=Remembered)
+                if found.forgot_s is not None and found.newest == (0, 0):
+                    found.forgot_s = now_s
+                return found
             self.finding = f"{self._file}: no record of rounds; sitting out what may have been answered"
         except (StoreError, msgspec.DecodeError) as error:
             self.finding = f"the record of rounds cannot be used: {error}"

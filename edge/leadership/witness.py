@@ -12,7 +12,7 @@ from collections import OrderedDict
 from edge.errors import StoreError
 from edge.leadership.evidence import EvidenceLog
 from protocols.aggregation.audit import Statement, contradiction
-from protocols.aggregation.evidence import Exhibit, SignedAnswer, SignedReceipt, TwoCertificates, notice_of, statement_of
+from protocols.aggregation.evidence import Exhibit, SignedAnswer, SignedReceipt, TwoCertificates, notice_of, statement_of, two_epochs
 from protocols.aggregation.messages import AuditAnswer, Receipt
 from protocols.bus import BusMessage
 from protocols.election.values import Certificate
@@ -32,14 +32,18 @@ class Witness:
         self.lies: list[tuple[str, str]] = []
         self.evidence = evidence
         self._said: OrderedDict[tuple[str, str], list[Statement]] = OrderedDict()
-        self._epoch: tuple[object, ...] = ()
+        self._epoch: EpochNotice | None = None
         self._unwritten = ""
 
     def heard(self, message: BusMessage, content: RoundNotice | EpochNotice, now_s: float) -> None:
         """A verified message about rounds."""
         if isinstance(content, EpochNotice):
-            said = (content.epoch, content.cards, content.members_min, content.settlement)
-            new, self._epoch = said != self._epoch, said
+            words = None if self._epoch is None else two_epochs(self._epoch, content)
+            new = words is not None or self._epoch is None or content.epoch.number != self._epoch.epoch.number
+            if words is not None:
+                log.error("%s contradicts itself: %s", content.sender, words)
+                self.lies.append((content.sender, words))
+            self._epoch = content
         else:
             new = self._compare(content.sender, statement_of(content))
         if new:

@@ -87,12 +87,21 @@ def statement_of(notice: RoundNotice) -> Statement:
     return notice.body.aggregate if isinstance(notice.body, AggregateNotice) else notice.body
 
 
+def two_epochs(first: EpochNotice, second: EpochNotice) -> str | None:
+    """Why an operator cannot honestly have said both, or None: who sits in an epoch, with which keys, and what is sampled never changes."""
+    if first.epoch.number != second.epoch.number:
+        return None
+    said = [(notice.epoch, notice.cards, notice.settlement) for notice in (first, second)]
+    return None if said[0] == said[1] else f"two epochs of number {first.epoch.number}"
+
+
 def proofs(exhibits: Iterable[Exhibit], community: str, coordinator_keys: Sequence[Ed25519PublicKey]) -> list[Proof]:
     """What the exhibits prove, each pair of contradicting statements once. What is not signed as it should be proves nothing."""
     held = list(exhibits)
     verifier = Verifier(community, {COORDINATOR: coordinator_keys})
     keys = _member_keys(held, verifier)
     found = [proof for exhibit in held if isinstance(exhibit, TwoCertificates) for proof in _double_votes(exhibit, held, verifier)]
+    found += _two_epochs(held, verifier)
     for name, known in keys.items():
         verifier.trust(name, known)
     said: dict[tuple[str, str], list[tuple[Statement, Exhibit]]] = {}
@@ -159,6 +168,19 @@ def _statement(exhibit: Notice, verifier: Verifier) -> tuple[str, Statement] | N
         case _:
             author = content.sender
     return (author, statement) if author == content.sender else None
+
+
+def _two_epochs(held: Sequence[Exhibit], verifier: Verifier) -> Iterator[Proof]:
+    epochs: dict[int, list[tuple[EpochNotice, Notice]]] = {}
+    for exhibit in held:
+        content = _read(exhibit, verifier) if isinstance(exhibit, Notice) else None
+        if isinstance(content, EpochNotice) and isinstance(exhibit, Notice):
+            known = epochs.setdefault(content.epoch.number, [])
+            for earlier, first in known[:1]:
+                words = two_epochs(earlier, content)
+                if words is not None:
+                    yield Proof(author=COORDINATOR, words=words, first=first, second=exhibit)
+            known.append((content, exhibit))
 
 
 def _double_votes(exhibit: TwoCertificates, held: Sequence[Exhibit], verifier: Verifier) -> Iterator[Proof]:

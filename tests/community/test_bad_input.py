@@ -194,21 +194,48 @@ async def test_a_member_that_lost_its_disk_sits_rounds_out_until_none_can_be_ope
     assert reborn.member.answered > 0
 
 
+async def test_a_member_with_a_new_disk_and_a_clock_that_was_wrong_sits_out_all_the_same(tmp_path: Path) -> None:
+    """A controller without a clock of its own begins in 1970; when the time comes from the net, no half hour has passed."""
+    street = await founded(tmp_path, 14)
+    lost = other_than(street, street.leader())
+    street.kill(lost)
+    shutil.rmtree(street.folder / lost)
+    right, street.clock = street.clock, ManualClock(100.0)
+    reborn = await street.boot(lost)
+    street.clock = right
+    clock = reborn._clock
+    assert isinstance(clock, ManualClock)
+    clock.jump(right.now_s() - clock.now_s())
+    for _ in range(round(300.0 / street.step_s)):
+        street.step()
+        clock.advance(street.step_s)
+    assert reborn.member.answered == 0
+    assert any("its clock may have been wrong" in words for words in reborn.member.refusals)
+
+
+async def test_a_leader_that_lost_its_memory_of_the_sums_hides_who_is_missing_all_the_same(tmp_path: Path) -> None:
+    street = await founded(tmp_path, 16)
+    lost = other_than(street, street.leader())
+    street.kill(lost)
+    shutil.rmtree(street.folder / lost)
+    reborn = await street.boot(lost)
+    street.run(5.0)
+    assert [sorted(group) for group in reborn.member.summed] == [street.names]
+    street.run(60.0)
+    assert reborn.member.summed == street.members[street.leader()].member.summed[-1:], "what it has heard since is what it knows"
+
+
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
 async def test_a_member_whose_clock_jumps_sits_out_by_name_and_the_others_go_on(tmp_path: Path, jump_s: float) -> None:
     street = await founded(tmp_path, 14)
     jumper = street.members[other_than(street, street.leader())]
-    jumper._clock = ManualClock(0.0)
-
-    def follow() -> None:
-        clock = jumper._clock
-        assert isinstance(clock, ManualClock)
-        clock.advance(street.clock.now_s() + jump_s - clock.now_s())
-
+    clock = jumper._clock = ManualClock(street.clock.now_s())
+    clock.advance(street.clock.monotonic_s())
+    clock.jump(street.clock.now_s() + jump_s - clock.now_s())
     answered, term = jumper.member.answered, street.members[street.leader()].term
     for _ in range(round(70.0 / street.step_s)):
-        follow()
         street.step()
+        clock.advance(street.step_s)
     assert jumper.member.answered == answered
     assert street.desk.opened == 4 and street.members[street.leader()].term == term
     assert exact(street, street.members[street.leader()].member.summed[-1])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from coordinator.aggregation.desk import Saying
 from edge.leadership.evidence import EvidenceLog
 from protocols.aggregation.evidence import Exhibit, Notice, Proof, SignedReceipt, proofs
 from protocols.aggregation.messages import Acknowledgement, Drops
@@ -157,3 +158,23 @@ async def test_a_member_that_voted_for_two_leaders_of_one_term_is_proved_to_have
     found = [proof for proof in proved(street, "h003") if "two votes" in proof.words]
     assert [proof.author for proof in found] == ["h004", "h005"]
     assert all("'h000'" in proof.words and "'h008'" in proof.words for proof in found)
+
+
+async def test_an_operator_that_seats_other_members_under_the_same_number_is_proved_to(tmp_path: Path) -> None:
+    """To say the same epoch again, as after every connection, is no contradiction."""
+    street = await founded(tmp_path)
+    street.desk.announce_anew()
+    street.run(1.0)
+    [said] = [saying.message for saying in _epochs(street)]
+    other = structs.replace(said, sequence=said.sequence + 2**40, epoch=structs.replace(said.epoch, seed="ab" * 32))
+    topic = coordinator_topic(COMMUNITY, "epoch")
+    street._desk_bus.publish(Signer(street.keys["coordinator"]).seal(topic, other, retain=True))
+    street.run(1.0)
+    name = other_than(street, street.leader())
+    assert proved(street, name)[0].words == f"two epochs of number {said.epoch.number}" and len(proved(street, name)) == 1
+    assert street.members[name].election.epoch == said.epoch, "nobody follows the second"
+
+
+def _epochs(street: Street) -> list[Saying]:
+    street.desk._say_epoch(street.clock.now_s())
+    return [street.desk.outgoing.pop()]
