@@ -31,7 +31,10 @@ SUMMARY = {
     "coordinator": "operating envelopes and community for the homes of one feeder",
 }
 DEPENDS = {"edge": "", "coordinator": ", mosquitto (>= 2.0)"}
-UNITS = {"edge": ("commonwatt-edge.service",), "coordinator": ("commonwatt-coordinator.service", "commonwatt-broker@.service")}
+UNITS = {
+    "edge": ("commonwatt-edge.service",),
+    "coordinator": ("commonwatt-coordinator.service", "commonwatt-broker@.service", "commonwatt-page.service"),
+}
 DOCS = {"edge": "deploy-an-edge.md", "coordinator": "run-a-coordinator.md"}
 UNUSED = {"edge": ("scipy", "scipy.libs"), "coordinator": ()}
 """PIQP names scipy as what it needs; the edge hands it matrices without (`edge.schedule.sparse`), and 96 MB stay away from the card."""

@@ -104,7 +104,7 @@ export class HomePanel {
       bar.append(filled);
       const text = document.createElement("dd");
       text.textContent = words(home);
-      return [title, bar, text];
+      return [title, text, bar];
     }));
   }
 }
