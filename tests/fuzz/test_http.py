@@ -83,7 +83,7 @@ def check(data: bytes, answer: bytes) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split(b" ")[1])
     assert status < 500 or status == 503, (data, answer[:500])
-    if status >= 400 and b"Content-Encoding" not in head and head.count(b"HTTP/1.") == 1:
+    if status >= 400 and b"Content-Encoding" not in head and answer.count(b"HTTP/1.") == 1:
         length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
         text = body[:length].decode("utf-8").strip()
         assert text == "" or is_one_line(text), (data, text)
