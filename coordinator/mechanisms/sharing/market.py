@@ -43,8 +43,8 @@ BARRIER_PART = 0.4
 LEAST_BARRIER_FRAC = 1e-8
 LEAST_WORTH_FRAC = 0.01
 EXTRA_ROWS = 6
-# Voltages are corrected again once squares of them have moved by this; the correction is what power flow differs from a straight line.
-FLOWED_PU2 = 5e-4
+# Voltages near a limit are corrected again once squares of them have moved; a correction is by how much power flow is no straight line.
+NEAR_PU2, FLOWED_PU2 = 0.02, 1e-3
 DAMPED_ROUND = 30
 
 
@@ -190,7 +190,10 @@ class SharingMarket:
     def _better(self, state: SharingState, aim_w: FloatArray, slope_w: FloatArray) -> SharingState:
         """Newton's prices, with voltage rows added while the expected sums break some."""
         fall = self.feeder.fall
-        if state.certify or float(np.abs(fall @ (state.expected_w - state.flowed_w)).max()) > FLOWED_PU2:
+        fallen = fall @ state.expected_w
+        near = min(float((state.rooms[0] - fallen).min()), float((state.rooms[1] + fallen).min())) < NEAR_PU2
+        moved = float(np.abs(fallen - fall @ state.flowed_w).max())
+        if near and (state.certify or moved > FLOWED_PU2):
             # Far beyond what the feeder can carry, corrections overshoot: then the middle between the last two is better.
             flowed_w = state.expected_w if state.rounds <= DAMPED_ROUND else 0.5 * (state.expected_w + state.flowed_w)
             state = replace(state, flowed_w=flowed_w, rooms=self.rooms(flowed_w))
