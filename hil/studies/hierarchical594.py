@@ -7,12 +7,14 @@ judged by engines that share no code with the mechanism, on the whole three-phas
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from coordinator.mechanisms.hierarchical.alone import Alone
 from coordinator.mechanisms.hierarchical.retailer import NASH_SHARE_FRAC, Retailer
+from hil.errors import RunError
 from hil.studies.hierarchical594_clearing import STEP_W, Cleared, clear, judge_opendss, judge_pgm, without_community
 from hil.studies.hierarchical594_plots import PlotDay, network_plot, prices_plot, service_plot
 from hil.studies.hierarchical594_rows import bill_rows, clearing_rows, money_rows, network_rows, privacy_rows, service_rows, sweep_rows
@@ -77,9 +79,12 @@ def hierarchical594(order: StudyOrder, say: Say) -> Findings:
 
 
 def _swept(name: str, day: FeederDay, retailer: Retailer, alones: dict[int, Alone], say: Say) -> list[Row]:
-    """One row for another choice; what customers do alone is computed again unless it is the retailer who is other."""
+    """One row for another choice, also where it was not settled; what customers do alone is computed again unless the retailer is other."""
     say(f"swept: {name}")
-    cleared = clear(day, retailer, say)
+    try:
+        cleared = clear(day, retailer, say)
+    except RunError as error:
+        return [Row(quantity=f"bills below those without a community, {name} [%]", ours=math.nan, note=str(error))]
     others = alones if retailer.share_frac != NASH_SHARE_FRAC else without_community(day)
     return sweep_rows(name, cleared, others, judge_pgm(day, cleared.secure_w))
 

@@ -11,8 +11,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from coordinator.mechanisms.hierarchical.retailer import Retailer
 from hil.cli import main
 from hil.studies import hierarchical594 as study
+from hil.studies import hierarchical594_clearing as clearing
 from hil.studies.hpk11 import PERIODS, chosen, load_feeder_day
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
@@ -76,6 +78,15 @@ def test_a_small_feeder_goes_through_the_whole_study(
     assert rows["fewest members behind a figure"]["ours"] == min(AREAS[:2])
     assert "1 transformer with a single customer" in document["inputs"]["left out"]
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".svg", ".json"}
+
+
+def test_a_sweep_that_does_not_settle_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_feeder(tmp_path)
+    monkeypatch.setattr(clearing, "MAX_ROUNDS", 3)
+    day = load_feeder_day(tmp_path, 1)
+    (row,) = study._swept("three rounds", day, Retailer(tariff=day.tariff), {}, lambda words: None)
+    assert np.isnan(row.ours)
+    assert row.note == "the clearing was not settled within 3 rounds"
 
 
 def test_choices_change_who_owns_what_and_nothing_else(tmp_path: Path) -> None:
