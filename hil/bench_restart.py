@@ -94,7 +94,7 @@ async def _measure(mosquitto: Path | None, count: int, outage_s: float, after_s:
         await asyncio.to_thread(broker.start)
         restarted_s = time.monotonic()
         edges = [edge for street in streets for edge in street.edges]
-        await _until(lambda: all(edge.bus.back_s(restarted_s) is not None for edge in edges), BACK_WITHIN_S, "every edge to come back")
+        await _until(lambda: all(edge.bus.back_s(killed_s) is not None for edge in edges), BACK_WITHIN_S, "every edge to come back")
         await asyncio.sleep(after_s)
         stop.set()
         await asyncio.gather(*running)
@@ -111,7 +111,7 @@ async def _measure(mosquitto: Path | None, count: int, outage_s: float, after_s:
 
 def _rows(streets: list[_Street], killed_s: float, restarted_s: float, outage_s: float) -> list[dict[str, Any]]:
     edges = [edge for street in streets for edge in street.edges]
-    back_s = [back_s - restarted_s for edge in edges if (back_s := edge.bus.back_s(restarted_s)) is not None]
+    back_s = [max(back_s - restarted_s, 0.0) for edge in edges if (back_s := edge.bus.back_s(killed_s)) is not None]
     attempts_s = sorted(at_s for at_s in chain.from_iterable(edge.bus.attempts_s for edge in edges) if at_s >= killed_s)
     busiest = max(bisect_left(attempts_s, at_s + 1.0) - index for index, at_s in enumerate(attempts_s))
     acknowledged = {(street.name, *key) for street in streets for edge in street.edges for key in edge.bus.acknowledged}

@@ -2,8 +2,9 @@
 
 Sockets are watched by the loop (no thread for each client: paho's own threads call `select`, which fails above 1024 descriptors).
 Only connecting runs in a worker thread, because it blocks while a name resolves or a peer is silent. The session outlives the
-connection (`session_expiry_s`), so QoS 1 messages to a client that is away wait at the broker; reconnection backs off with jitter,
-so that a broker's restart is not a storm. Queues are bounded on both sides, and what does not fit is counted in `dropped`.
+connection (`session_expiry_s`), so QoS 1 messages to a client that is away wait at the broker; reconnection backs off with jitter until
+the broker accepts it, so that neither a restart nor a refusal is a storm. Queues are bounded on both sides, and what does not fit is
+counted in `dropped`.
 
 A message that has been acknowledged is gone from the broker. What the owner must not lose to a power cut (`kept_until_handled`, a topic
 filter) is therefore acknowledged one `receive` later than it was handed out: the owner has stored it by then, or gets it again.
@@ -186,13 +187,15 @@ class MqttBus:
         backoff_s = self._settings.backoff_min_s
         while True:
             self._lost.clear()
+            sessions = self._sessions
             if await self._connect():
-                backoff_s = self._settings.backoff_min_s
                 while not self._lost.is_set():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(MISC_PERIOD_S):
                             await self._lost.wait()
                     self._client.loop_misc()
+            if self._sessions != sessions:
+                backoff_s = self._settings.backoff_min_s
             await asyncio.sleep(backoff_s * self._jitter.uniform(*JITTER))
             backoff_s = min(2.0 * backoff_s, self._settings.backoff_max_s)
 
