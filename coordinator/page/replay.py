@@ -23,6 +23,9 @@ from coordinator.page.words import event_of_state
 from protocols.messages import SafetyState, Status
 
 SQLITE: Final = "sqlite:///"
+READ_ONLY: Final = ("mode=ro", "mode=ro&immutable=1")
+"""Beside a running coordinator its write-ahead log is read too; after it has closed the file there is none, and nobody writes."""
+
 STEP_S: Final = 900.0
 LONGEST_S: Final = 26 * 3600.0
 MAX_EVENTS: Final = 300
@@ -52,8 +55,8 @@ class Archive:
     """The store, opened for reading alone."""
 
     def __init__(self, url: str, network: Network, diagram: Diagram, estimator: Estimator) -> None:
-        read_only = f"{SQLITE}file:{url.removeprefix(SQLITE)}?mode=ro&uri=true" if url.startswith(SQLITE) else url
-        self._engine = sa.create_engine(read_only)
+        urls = [f"{SQLITE}file:{url.removeprefix(SQLITE)}?{how}&uri=true" for how in READ_ONLY] if url.startswith(SQLITE) else [url]
+        self._engines = [sa.create_engine(read_only, poolclass=sa.pool.NullPool) for read_only in urls]
         self._network = network
         self._diagram = diagram
         self._estimator = estimator
@@ -107,7 +110,8 @@ class Archive:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._engine.dispose()
+        for engine in self._engines:
+            engine.dispose()
 
     def _means(self, start_s: float, steps: int) -> list[dict[str, Row]]:
         table = tables.telemetry
@@ -133,12 +137,15 @@ class Archive:
         return sorted(found, key=lambda event: event.time_s)[-MAX_EVENTS:]
 
     def _all(self, query: sa.Select[Any]) -> list[Row]:
-        try:
-            with self._engine.connect() as connection:
-                return [dict(row) for row in connection.execute(query).mappings()]
-        except sa.exc.SQLAlchemyError as error:
-            text = " ".join(str(getattr(error, "orig", error)).split())[:200]
-            raise StoreError(f"the store cannot be read: {text}") from error
+        problem: Exception | None = None
+        for engine in self._engines:
+            try:
+                with engine.connect() as connection:
+                    return [dict(row) for row in connection.execute(query).mappings()]
+            except sa.exc.SQLAlchemyError as error:
+                problem = error if problem is None else problem
+        text = " ".join(str(getattr(problem, "orig", problem)).split())[:200]
+        raise StoreError(f"the store cannot be read: {text}") from problem
 
 
 def _changes_of_state(bodies: Sequence[str]) -> list[Event]:
