@@ -113,7 +113,7 @@ def _day_rows(live: RunSummary, alone: RunSummary) -> tuple[Row, ...]:
     rows = [
         ("bills of all homes", live.figures.bills, alone.figures.bills, turnover),
         ("energy from the grid [kWh]", live.figures.source_import_kwh, alone.figures.source_import_kwh, None),
-        ("solar energy used [kWh]", live.figures.pv_used_kwh, alone.figures.pv_used_kwh, None),
+        ("solar energy used [kWh]", abs(live.figures.pv_used_kwh), abs(alone.figures.pv_used_kwh), None),
         ("losses [kWh]", live.figures.losses_kwh, alone.figures.losses_kwh, None),
         ("energy served [kWh]", live.figures.load_kwh + live.figures.ev_kwh, alone.figures.load_kwh + alone.figures.ev_kwh, None),
     ]
