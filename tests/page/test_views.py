@@ -19,8 +19,9 @@ from coordinator.page.views import MIN_GROUP
 from hil.page_world import home_name, write_network
 from protocols import codec
 from protocols.bus import BusMessage
-from protocols.messages import SafetyState, Status, Telemetry
-from protocols.topics import node_topic
+from protocols.election.values import Certificate
+from protocols.messages import CommunitySignal, ElectionNotice, RoundCall, RoundContent, RoundNotice, SafetyState, Status, Telemetry
+from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic
 
 HOMES = 20
 
@@ -157,3 +158,28 @@ def test_the_page_does_not_send_tokens_in_the_clear() -> None:
     assert check_page(PageSection(address="0.0.0.0", tls_cert_file="a.pem", tls_key_file="a.key")) is None
     assert "belong together" in (check_page(PageSection(tls_cert_file="a.pem")) or "")
     assert "expected an IP address" in (check_page(PageSection(address="example.org")) or "")
+
+
+def test_leader_round_and_price_are_what_was_said_last(network: Network) -> None:
+    shown = board(network)
+    votes = Certificate(epoch=1, term=3, leader=home_name(2), held=1, backups=(), votes=())
+    older = Certificate(epoch=1, term=2, leader=home_name(5), held=1, backups=(), votes=())
+    for number, certificate in ((2, votes), (5, older)):
+        notice = ElectionNotice(sender=home_name(number), time_s=100.0, sequence=1, body=certificate)
+        shown.take(BusMessage(topic=election_topic("talk", home_name(number), "certificate"), payload=codec.encode(notice)))
+    call = RoundCall(
+        round_name="3:7", epoch=1, key_id="0" * 16, seats="ff", previous="0" * 64, content=RoundContent.PLAN, start_s=100.0, step_s=900.0,
+        closes_s=160.0,
+    )  # fmt: skip
+    notice_of_call = RoundNotice(sender=home_name(2), time_s=101.0, sequence=2, body=call)
+    shown.take(BusMessage(topic=round_topic("talk", home_name(2), "call"), payload=codec.encode(notice_of_call)))
+    signal = CommunitySignal(
+        sender="coordinator", time_s=102.0, sequence=3, negotiation=1, term=3, iteration=4, final=True, start_s=100.0, step_s=900.0,
+        rho_per_kwh_w=0.0, price_per_kwh=(0.21, 0.19), excess_w=(0.0, 0.0),
+    )  # fmt: skip
+    shown.take(BusMessage(topic=coordinator_topic("talk", "signal"), payload=codec.encode(signal)))
+    facts = shown.public_view().facts
+    assert (facts.term, facts.round_name, facts.round_state) == (3, "3:7", "called")
+    assert facts.price is not None and facts.price.per_kwh == (0.21, 0.19) and facts.price.final
+    assert shown.feeder_view().leader == home_name(2)
+    assert home_name(2) not in str(shown.public_view()), "a leader is a household too"
