@@ -54,6 +54,7 @@ async def run_service(
     finally:
         if acting is not None:
             await acting
+        service.ingest()
         await service.stop()
 
 

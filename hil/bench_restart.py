@@ -10,6 +10,7 @@ at the meter from the kill to the end. Plans are not made: seven streets plan on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import math
 import os
@@ -61,6 +62,7 @@ AFTER_S: Final = 45.0
 TELEMETRY_S: Final = 10.0
 READY_WITHIN_S: Final = 300.0
 BACK_WITHIN_S: Final = 90.0
+SETTLED_WITHIN_S: Final = 30.0
 LONGEST_S: Final = 900.0
 AUTOSAVE_S: Final = 5
 BACK_TARGET_S: Final = 30.0
@@ -98,6 +100,8 @@ async def _measure(mosquitto: Path | None, count: int, outage_s: float, after_s:
         await asyncio.sleep(after_s)
         stop.set()
         await asyncio.gather(*running)
+        with contextlib.suppress(RunError):
+            await _until(lambda: all(street.is_settled() for street in streets), SETTLED_WITHIN_S, "every report to be stored")
         for street in streets:
             await asyncio.to_thread(street.stop_coordinator)
         return _rows(streets, killed_s, restarted_s, outage_s)
@@ -280,6 +284,11 @@ class _Street:
         """What the checker found."""
         assert self._held is not None
         return self._held.result()
+
+    def is_settled(self) -> bool:
+        """Whether the store has every report that was acknowledged."""
+        stored = self.stored()
+        return all(edge.bus.acknowledged <= stored for edge in self.edges)
 
     def stored(self) -> set[tuple[str, int]]:
         """Node and sequence number of every report in the store."""
