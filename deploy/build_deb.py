@@ -77,7 +77,7 @@ def build(role: str, release: str, arch: str, folder: Path, out: Path) -> Path:
         _place(ROOT / "docs" / DOCS[role], documents / DOCS[role], 0o644)
     _control(role, name, version, release, python, arch, tree)
     package = out / f"{name}_{version}~{release}_{arch}.deb"
-    _run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(tree), str(package)])
+    _run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z3", "--build", str(tree), str(package)])
     return package
 
 
