@@ -16,7 +16,7 @@ import pytest
 
 from edge.leadership.files import read_whole, write_whole
 from edge.store import Store
-from hil.broker import _die_with_parent
+from hil.broker import die_with_parent
 from hil.devices.house import HouseSpec
 from protocols.files import read_private, write_private
 from protocols.messages import ControlResponse, EnvelopeControl, EnvelopeSchedule, ResponseStatus
@@ -117,7 +117,7 @@ class Edge:
     def start(self) -> None:
         command = [sys.executable, "-m", "edge.cli", "--log-level", "error", "run", "--config", str(self._config)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
+        self._process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
 
     def kill(self) -> None:
         if self._process is not None:

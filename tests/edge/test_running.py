@@ -93,7 +93,7 @@ async def test_curtailable_load_gives_way_in_the_plan_and_in_the_cycle_before_th
     assert circuits.power_w == 2000.0
     world.send_default(1500.0, 2200.0)
     await world.run(900.0)
-    made = world.agent._plans.prepare(world.clock.now_s(), world.agent._all_watches, world.agent._planned_limits).run()
+    made = world.agent._plans._maker.prepare(world.clock.now_s(), world.agent._all_watches, world.agent._planned_limits).run()
     assert made is not None
     assert made.inputs.p2_load_w[0] / (made.inputs.p1_load_w[0] + made.inputs.p2_load_w[0]) == pytest.approx(2.0 / 3.0, abs=0.02)
     assert made.solved.schedule.import_breach_w.max() < 1.0

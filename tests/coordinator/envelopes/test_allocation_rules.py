@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import cvxpy as cp
 import msgspec
 import numpy as np
 import pytest
 from envelope_feeders import feeder_named, limits_of, problem_for, solved
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -47,7 +49,11 @@ def oracle(rule: AllocationRule, demand: Demand, rows: np.ndarray, rhs: np.ndarr
         goal = cp.Minimize(cp.sum(cp.multiply(weight[free] / cap[free], (cap[free] - x[free]) ** 2)))
     else:
         goal = cp.Maximize(weight[free] @ cp.log(x[free]))
-    cp.Problem(goal, [rows * 1e6 @ x <= rhs * 1e3, x >= demand.floor_w / 1e3, x <= cap]).solve(solver=cp.CLARABEL)
+    problem = cp.Problem(goal, [rows * 1e6 @ x <= rhs * 1e3, x >= demand.floor_w / 1e3, x <= cap])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Solution may be inaccurate")
+        problem.solve(solver=cp.CLARABEL)
+    assume(problem.status == cp.OPTIMAL)
     return np.asarray(x.value) * 1e3
 
 
