@@ -255,7 +255,8 @@ class RegisterDevice:
     async def _look_again(self, device_map: DeviceMap, reading: Reading, now_s: float) -> bool:
         """Read the setpoint registers at once when the measured power breaks the limit that the device is believed to hold.
 
-        A device may have a reason (a full battery does not charge), so looks that find the setpoint in place become rarer.
+        A device may have a reason (a full battery does not charge), so looks that find the setpoint in place become rarer. One that finds
+        another master does not delay the next: who has come once comes again.
         """
         wanted = self._wanted
         if wanted is None or wanted.effective_w is None or not device_map.slow:
@@ -267,9 +268,9 @@ class RegisterDevice:
         if not breaks(self.kind, reading.power_w, wanted.effective_w, tolerance_w):
             self._evidence_wait_s = self._pace.readback_s
             return False
-        self._evidence_s = now_s
         await self._take_all(device_map.slow, now_s)
         if not self._alarms:
+            self._evidence_s = now_s
             self._evidence_wait_s = min(2 * self._evidence_wait_s, max(self._pace.slow_s, self._pace.readback_s))
         return True
 

@@ -229,6 +229,24 @@ async def test_power_above_the_limit_is_looked_into_at_once() -> None:
     assert len(bank.reads) == 3, "measurement, then the registers of the setpoint"
 
 
+async def test_another_master_that_comes_back_is_found_as_fast_as_the_first_time() -> None:
+    """Thirty seconds is how long a look that finds nothing delays the next one here."""
+    bank = pv_103()
+    device = device_on(bank, DeviceKind.PV, slow_s=3600.0, readback_s=30.0)
+    poke(bank, 103, "W", 900)
+    await device.read(0.0)
+    await device.write(pv(1000.0), 0.0)
+    await device.read(30.0)
+    await device.write(pv(1000.0), 30.0)
+    for now_s in (40.0, 55.0):
+        poke(bank, 123, "WMaxLimPct", 9000)
+        poke(bank, 103, "W", 3000)
+        reading = await device.read(now_s)
+        assert reading.alarms, now_s
+        assert (await device.write(pv(1000.0), now_s)).status is WriteStatus.WRITTEN
+        poke(bank, 103, "W", 900)
+
+
 async def test_a_write_that_times_out_is_neither_believed_nor_forgotten() -> None:
     bank = pv_103()
     device = device_on(bank, DeviceKind.PV)
