@@ -2,8 +2,8 @@
 
 A device is found on its first read, and looked for again whenever its map turns out to have changed, so a device that is absent at
 start-up, restarts, or gets a new firmware is an incident of that device alone. Setpoints are read back with the next read of their
-registers: with the read of the next cycle where they share a request with the measurement, else after `readback_s`, and at once
-when the measured power shows that the device does not keep its limit.
+registers: with the read of the next cycle where they share a request with the measurement, or where the last one was not found as
+written, else after `readback_s`, and at once when the measured power shows that the device does not keep its limit.
 """
 
 from collections.abc import Awaitable, Callable
@@ -290,7 +290,7 @@ class RegisterDevice:
             status = WriteStatus.WRITTEN
             self._rewrite_s = now_s + REWRITE_REFUSED_S
             if self.ledger.unverified:
-                self._slow_due_s = min(self._slow_due_s, now_s + self._pace.readback_s)
+                self._slow_due_s = min(self._slow_due_s, now_s if self._alarms else now_s + self._pace.readback_s)
         self._wanted = wanted
         return self._outcome(wanted, status, foreign, "")
 

@@ -247,6 +247,24 @@ async def test_another_master_that_comes_back_is_found_as_fast_as_the_first_time
         poke(bank, 103, "W", 900)
 
 
+async def test_another_master_is_not_taken_for_a_device_that_refuses() -> None:
+    """It strikes every 30 s, as seldom as setpoints are read back: what was written after the last strike must be known to be in place."""
+    bank = pv_103()
+    device = device_on(bank, DeviceKind.PV, slow_s=3600.0, readback_s=30.0)
+    poke(bank, 103, "W", 900)
+    await device.read(0.0)
+    await device.write(pv(1000.0), 0.0)
+    for now_s in range(10, 300, 10):
+        struck = now_s % 30 == 0
+        if struck:
+            poke(bank, 123, "WMaxLimPct", 9000)
+        poke(bank, 103, "W", 3000 if struck else 900)
+        await device.read(float(now_s))
+        await device.write(pv(1000.0), float(now_s))
+        assert parsed(bank, 123).points["WMaxLimPct"].value == 2000, now_s
+    assert device.foreign_count >= 8
+
+
 async def test_a_write_that_times_out_is_neither_believed_nor_forgotten() -> None:
     bank = pv_103()
     device = device_on(bank, DeviceKind.PV)
