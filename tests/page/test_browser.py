@@ -29,7 +29,7 @@ async def world() -> AsyncIterator[TalkingCommunity]:
     async with TalkingCommunity(12) as talking:
         talking.say_status("coordinator", SafetyState.ONLINE)
         for name in talking.homes:
-            talking.say_telemetry(name)
+            talking.say_telemetry(name, net_import_w=1000.0)
         yield talking
 
 
