@@ -12,6 +12,7 @@ import pytest
 from coordinator.enrolment.page_tokens import token_hash
 from hil.broker import find_mosquitto
 from hil.browser import Browser, find_chromium
+from hil.errors import RunError
 from hil.page_world import COMMUNITY, TalkingCommunity
 from protocols.messages import SafetyState
 
@@ -45,10 +46,24 @@ async def show(world: TalkingCommunity, browser: Browser) -> None:
     await browser.until("document.getElementById('live').classList.contains('on')")
 
 
+async def repeated(world: TalkingCommunity, browser: Browser, expression: str) -> None:
+    """Homes report again and again, as they do, until the expression holds: who listens late has missed the first reports."""
+    for attempt in range(20):
+        for name in world.homes:
+            world.say_telemetry(name, net_import_w=1000.0)
+        try:
+            await browser.until(expression, 1.0)
+        except RunError:
+            if attempt == 19:
+                raise
+        else:
+            return
+
+
 async def test_it_shows_the_feeder_and_what_is_said_while_it_is_open(world: TalkingCommunity, browser: Browser) -> None:
     await show(world, browser)
     assert await browser.ask("document.querySelectorAll('#diagram .place').length") == 2 + 6 + 12, "grid, bar, poles and homes"
-    assert await browser.until("document.getElementById('feeder-state').textContent === 'within limits'")
+    await repeated(world, browser, "document.getElementById('feeder-state').textContent === 'within limits'")
     for name in world.homes:
         world.say_telemetry(name, net_import_w=5000.0)
     assert await browser.until("document.getElementById('net').textContent === 'imports 60.0 kW'")
