@@ -91,6 +91,18 @@ def _parser() -> argparse.ArgumentParser:
 
     add_enrolment_parsers(commands)
 
+    _add_computations(commands)
+
+    examine = commands.add_parser("check-network", help="print everything that is wrong with a network")
+    examine.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
+    examine.add_argument("--radial", action="store_true", help="loops are errors too")
+    examine.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    examine.set_defaults(command="check_network")
+    return parser
+
+
+def _add_computations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What is computed once, without a service: envelopes, a power flow, switches, a clearing."""
     ask = commands.add_parser("envelopes", help="compute verified envelopes for one interval")
     _network_arguments(ask)
     ask.add_argument(
@@ -142,13 +154,6 @@ def _parser() -> argparse.ArgumentParser:
     clearing.add_argument("--mechanism", choices=("p2p", "disco", "dfe"), default="p2p", help="default: p2p")
     clearing.add_argument("--max-rounds", type=_count, default=300, help="give up after this many rounds (default 300)")
     clearing.set_defaults(command="clear")
-
-    examine = commands.add_parser("check-network", help="print everything that is wrong with a network")
-    examine.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
-    examine.add_argument("--radial", action="store_true", help="loops are errors too")
-    examine.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    examine.set_defaults(command="check_network")
-    return parser
 
 
 def _network_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import random
 
 import msgspec
 
+from hil.passing_bus import PassingBus
 from protocols import codec
 from protocols.bus import Bus, BusMessage
 from protocols.messages import AggregateNotice, RoundContent, RoundNotice
@@ -13,49 +14,19 @@ from protocols.signing import Signer
 from protocols.topics import round_topic
 
 
-class LyingBus:
+class LyingBus(PassingBus):
     """The bus of such a leader; it lies while `lying` is set."""
 
     def __init__(self, inner: Bus, community: str, name: str, signer: Signer, rng: random.Random) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._topic = round_topic(community, name, "aggregate")
         self._signer = signer
         self._rng = rng
         self.lying = False
         self.lies = 0
 
-    @property
-    def connected(self) -> bool:
-        return self._inner.connected
-
-    @property
-    def sessions(self) -> int:
-        return self._inner.sessions
-
-    @property
-    def dropped(self) -> int:
-        return self._inner.dropped
-
-    async def start(self) -> None:
-        await self._inner.start()
-
-    async def stop(self) -> None:
-        await self._inner.stop()
-
     def publish(self, message: BusMessage) -> None:
-        self._inner.publish(self._twisted(message) if self.lying and message.topic == self._topic else message)
-
-    def subscribe(self, topic_filter: str) -> None:
-        self._inner.subscribe(topic_filter)
-
-    def receive(self) -> list[BusMessage]:
-        return self._inner.receive()
-
-    async def wait(self, timeout_s: float) -> bool:
-        return await self._inner.wait(timeout_s)
-
-    async def flush(self, timeout_s: float) -> bool:
-        return await self._inner.flush(timeout_s)
+        super().publish(self._twisted(message) if self.lying and message.topic == self._topic else message)
 
     def _twisted(self, message: BusMessage) -> BusMessage:
         notice = codec.decode(message.payload, topic=message.topic)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from hil.passing_bus import PassingBus
 from protocols.bus import Bus, BusMessage
 
 BARRIER_TOPIC: Final = "commonwatt-bench/barrier"
 
 
-class BusTap:
+class BusTap(PassingBus):
     """A bus with the face of `protocols.bus` that reports what its owner publishes and takes."""
 
     def __init__(
@@ -24,7 +25,7 @@ class BusTap:
         on_publish: Callable[[BusMessage], None] | None = None,
         on_receive: Callable[[BusMessage], None] | None = None,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._on_publish = on_publish
         self._on_receive = on_receive
         self._waiting: list[BusMessage] = []
@@ -32,37 +33,11 @@ class BusTap:
         self.published = 0
         self.received = 0
 
-    @property
-    def inner(self) -> Bus:
-        """The transport below."""
-        return self._inner
-
-    @property
-    def connected(self) -> bool:
-        return self._inner.connected
-
-    @property
-    def sessions(self) -> int:
-        return self._inner.sessions
-
-    @property
-    def dropped(self) -> int:
-        return self._inner.dropped
-
-    async def start(self) -> None:
-        await self._inner.start()
-
-    async def stop(self) -> None:
-        await self._inner.stop()
-
     def publish(self, message: BusMessage) -> None:
         self.published += 1
         if self._on_publish is not None:
             self._on_publish(message)
-        self._inner.publish(message)
-
-    def subscribe(self, topic_filter: str) -> None:
-        self._inner.subscribe(topic_filter)
+        super().publish(message)
 
     def receive(self) -> list[BusMessage]:
         self.pump()
@@ -74,10 +49,7 @@ class BusTap:
         return messages
 
     async def wait(self, timeout_s: float) -> bool:
-        return bool(self._waiting) or await self._inner.wait(timeout_s)
-
-    async def flush(self, timeout_s: float) -> bool:
-        return await self._inner.flush(timeout_s)
+        return bool(self._waiting) or await super().wait(timeout_s)
 
     def pump(self) -> None:
         """Take what has arrived from the transport, so that a barrier in it is noticed before the owner asks."""
