@@ -28,7 +28,7 @@ from coordinator.demand import LimitPair, NodeView, demand_grew, wanted
 from coordinator.envelopes.certificate import Infeasible
 from coordinator.envelopes.interior_point import AllocationError
 from coordinator.errors import ConfigError, StoreError, UnverifiedEnvelopeError
-from coordinator.market.assembly import NetMechanism, loss_form, make_mechanism
+from coordinator.market.assembly import HeldMechanism, Site, loss_form, make_mechanism
 from coordinator.market.desk import MarketDesk
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
@@ -149,12 +149,12 @@ class CoordinatorService:
             return None
         network, index = self._network, self._network.connection_index
         losses = loss_form(balanced_feeder(network) if network.is_balanced else unbalanced_feeder(network))
-        places = {node.name: index[node.connection] for node in self._config.nodes}
+        site = Site(connections={node.name: index[node.connection] for node in self._config.nodes}, losses_per_w2=losses)
 
-        def make(names: tuple[str, ...], start_s: float) -> NetMechanism:
-            return make_mechanism(section, {name: places[name] for name in names}, losses, start_s)
+        def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
+            return make_mechanism(section, site, names, start_s)
 
-        return MarketDesk(section, tuple(places), make, lambda: self._sequencer.next())
+        return MarketDesk(section, tuple(site.connections), make, lambda: self._sequencer.next())
 
     async def start(self) -> None:
         """Restore what an earlier run published, verify the default, subscribe and connect.

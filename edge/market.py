@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from protocols.messages import MarketAnswer, MarketAsk
 from protocols.signing import Sequencer
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from edge.schedule.planner import Planner
 
     Array = npt.NDArray[np.float64]
-    Found = tuple[MarketAsk, tuple[Array, float] | None]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,23 @@ class Respondent:
         self.inputs = inputs
         self._planner: Planner = Planner(household, monotonic_s=monotonic_s, deadline_s=deadline_s)
 
+    def reply(self, ask: MarketAsk, sender: str, time_s: float, sequence: int) -> MarketAnswer | None:
+        """The message that answers an ask; None without a schedule."""
+        import numpy as np
+
+        found = self.answer(np.asarray(ask.price_per_kwh), np.asarray(ask.target_w), ask.weight_per_kwh_w, ask.start_s, ask.step_s)
+        if found is None:
+            return None
+        return MarketAnswer(
+            sender=sender,
+            time_s=time_s,
+            sequence=sequence,
+            negotiation=ask.negotiation,
+            round=ask.round,
+            net_import_w=tuple(found[0].tolist()),
+            own_cost=found[1],
+        )
+
     def answer(
         self, price_per_kwh: Array, target_w: Array, weight_per_kwh_w: float, start_s: float, step_s: float
     ) -> tuple[Array, float] | None:
@@ -51,7 +69,6 @@ class Respondent:
 
         The community pays the retailer together, so the house's own prices are left out and the community's take their place.
         """
-        import msgspec
         import numpy as np
 
         from edge.leadership.negotiator import resampled
@@ -86,7 +103,7 @@ class MarketPart:
         self._made_s = float("-inf")
         self._agreement: Agreement | None = None
         self._ask: MarketAsk | None = None
-        self._job: asyncio.Future[Found] | None = None
+        self._job: asyncio.Future[MarketAnswer | None] | None = None
         self.number: int | None = None
         self.respondent: Respondent | None = None
 
@@ -139,35 +156,18 @@ class MarketPart:
         """The answer that is owed, once it is found; `background` finds it in a thread instead of now."""
         if self._job is None and self._ask is not None and self.respondent is not None:
             ask, self._ask = self._ask, None
-            job = functools.partial(_answered, self.respondent, ask)
+            job = functools.partial(self.respondent.reply, ask, sender, self._now_s(), 0)
             self._job = asyncio.get_running_loop().run_in_executor(None, job) if background else _done(job())
         if self._job is None or not self._job.done():
             return None
-        ask, found = self._job.result()
+        found = self._job.result()
         self._job = None
-        if found is None:
-            return None
-        return MarketAnswer(
-            sender=sender,
-            time_s=self._now_s(),
-            sequence=sequencer.next(),
-            negotiation=ask.negotiation,
-            round=ask.round,
-            net_import_w=tuple(found[0].tolist()),
-            own_cost=found[1],
-        )
+        return None if found is None else msgspec.structs.replace(found, time_s=self._now_s(), sequence=sequencer.next())
 
 
-def _answered(respondent: Respondent, ask: MarketAsk) -> Found:
-    import numpy as np
-
-    price, target_w = np.asarray(ask.price_per_kwh), np.asarray(ask.target_w)
-    return ask, respondent.answer(price, target_w, ask.weight_per_kwh_w, ask.start_s, ask.step_s)
-
-
-def _done(found: Found) -> asyncio.Future[Found]:
+def _done(found: MarketAnswer | None) -> asyncio.Future[MarketAnswer | None]:
     """A job that needed no thread."""
-    future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[MarketAnswer | None] = asyncio.get_running_loop().create_future()
     future.set_result(found)
     return future
 

@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
+from coordinator.market.settings import HeldName
 from hil.errors import ScenarioError
 from hil.figures import gini
 from hil.orchestrate import Mode, Order, load_records, run_order
@@ -25,7 +27,7 @@ from hil.results import UNCOORDINATED, WITH_ENVELOPES, RunSummary
 from hil.scenario import LoadedScenario, load_scenario
 
 NONE = "none"
-HELD = (NONE, "doe", "p2p", "disco")
+HELD = (NONE, "doe", *get_args(HeldName))
 STUDIED = ("dfe", "hierarchical")
 """Mechanisms that have a study, and that no scenario can hold yet."""
 

@@ -19,9 +19,9 @@ from msgspec import Struct
 from coordinator.market.assembly import outcome_cost
 from coordinator.market.desk import Concluded, MarketDesk
 from coordinator.market.settings import MarketSection
+from coordinator.market.wire import Heading, Response, Signal, ask_of, response_of
 from coordinator.mechanisms.conversation import converse
 from coordinator.mechanisms.p2p.market import Clearing
-from coordinator.mechanisms.signals import NetResponse, NetSignal
 from edge.market import MarketPart, Respondent
 
 Floats = npt.NDArray[np.float64]
@@ -72,16 +72,16 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A house in this process that answers as its controller does."""
+    """A house in this process that answers the same messages as its controller does."""
 
+    name: str
     respondent: Respondent
-    start_s: float
-    step_s: float
+    heading: Heading
 
-    def respond(self, signal: NetSignal, /) -> NetResponse | None:
+    def respond(self, signal: Signal, /) -> Response | None:
         """The best response to a signal."""
-        found = self.respondent.answer(signal.price_per_kwh, signal.target_w, signal.weight, self.start_s, self.step_s)
-        return None if found is None else NetResponse(net_w=found[0], own_cost=found[1])
+        answer = self.respondent.reply(ask_of(self.heading, self.name, 0, signal), self.name, self.heading.time_s, 0)
+        return None if answer is None else response_of(answer)
 
 
 class MarketLedger:
@@ -103,12 +103,16 @@ class MarketLedger:
         if done.outcome is None:
             return
         twins = {}
+        heading = Heading(
+            mechanism=self._section.mechanism, negotiation=done.number, round=0, start_s=done.start_s, step_s=self._section.step_s,
+            time_s=done.start_s,
+        )  # fmt: skip
         for name in done.mechanism.groups:
             part = edges[name].market
             if part is None or part.respondent is None or part.number != done.number:
                 return
             own = Respondent(part.respondent.household, part.respondent.inputs, time.monotonic, DEADLINE_S)
-            twins[name] = Twin(own, done.start_s, self._section.step_s)
+            twins[name] = Twin(name, own, heading)
         again = converse(done.mechanism, twins, max_rounds=self._section.rounds_max)
         if again.outcome is None or again.left_out:
             self._gaps.append((float("inf"), float("inf")))

@@ -33,7 +33,7 @@ from hil.scenario import LoadedScenario
 from hil.serving import ServedPage
 from hil.stage import SocketStage, Stage
 from hil.taps import BusTap
-from hil.trading import INTERVAL_S, settle_trades
+from hil.trading import INTERVAL_S, TRADING, settle_trades
 from hil.watching import Watching
 from hil.world import World
 from protocols.clock import ManualClock
@@ -149,7 +149,7 @@ class FeederRun:
 
     def _traded(self, report: MarketReport) -> MarketReport:
         """The report with what members traded, where the mechanism is one in which they do."""
-        if report.mechanism != "p2p":
+        if report.mechanism not in TRADING:
             return report
         record, day = self._watching.record, self._day
         begins_s = np.arange(record.start_s, record.start_s + record.samples * record.sample_s, INTERVAL_S)

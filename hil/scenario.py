@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from coordinator.market.settings import HeldName
 from hil.community_scenario import CommunitySection
 from hil.errors import ScenarioError
 from protocols.errors import one_line
@@ -98,7 +99,7 @@ class CoordinatorSection(Section, frozen=True, kw_only=True):
     demand: Literal["rating", "forecast"] = "forecast"
     demand_step_w: Annotated[float, Meta(ge=1.0, le=50e3)] = 2500.0
     reactive_frac: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.2
-    mechanism: Literal["doe", "p2p", "disco"] = "doe"
+    mechanism: Literal["doe"] | HeldName = "doe"
     negotiation_period_s: Annotated[float, Meta(ge=600.0, le=86400.0)] = 6 * 3600.0
     default_export_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 1500.0
     default_import_w: Annotated[float, Meta(ge=0.0, le=1e6)] = 5000.0

@@ -17,6 +17,8 @@ from hil.market_ledger import AgreedPrices, Trading
 
 Floats = npt.NDArray[np.float64]
 INTERVAL_S = 300.0
+TRADING = frozenset({"p2p"})
+"""Mechanisms held live in which members trade with each other."""
 
 
 def settle_trades(record: Record, prices: tuple[Floats, Floats], agreed: Sequence[AgreedPrices]) -> Trading:

@@ -1,47 +1,50 @@
-"""Which mechanism is held with which nodes, from the configuration and the network."""
+"""Which mechanism is held with which nodes, from the configuration and the network.
+
+`MAKERS` is the register of what can be held live: one entry for each name of `settings.HeldName`. A mechanism also has a case in
+`outcome_cost`, and in `coordinator.market.wire` where it speaks of more than net loads.
+"""
 
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 
-from coordinator.market.settings import MarketSection
+from coordinator.market.settings import HeldName, MarketSection
+from coordinator.market.wire import Outcome, Response, Signal
 from coordinator.mechanisms.conversation import Mechanism
 from coordinator.mechanisms.disco.market import DiscoMarket
 from coordinator.mechanisms.disco.negotiated import NegotiatedPricing
 from coordinator.mechanisms.p2p.community import Tariff
 from coordinator.mechanisms.p2p.losses import LossModel
 from coordinator.mechanisms.p2p.market import Clearing, CommunityMarket
-from coordinator.mechanisms.signals import FloatArray, NetResponse, NetSignal
+from coordinator.mechanisms.signals import FloatArray
 from coordinator.powerflow.radial import RadialFeeder
 from protocols.tariff import prices_per_kwh
 
 
-class Outcome(Protocol):
-    """What every mechanism of net loads ends with, group by group (groups, T)."""
-
-    @property
-    def net_w(self) -> FloatArray:
-        """The agreed net imports."""
-
-    @property
-    def price_per_kwh(self) -> FloatArray:
-        """The agreed prices."""
-
-
 class State(Protocol):
-    """What every mechanism of net loads carries from round to round."""
+    """What every mechanism that is held live carries from round to round."""
 
     @property
     def weight(self) -> float:
         """The weight of the present round."""
 
 
-NetMechanism = Mechanism[Any, NetSignal, NetResponse, Any]
+HeldMechanism = Mechanism[Any, Signal, Response, Any]
 """A mechanism whose state is a `State` and whose outcome is an `Outcome`."""
+
+
+class Site(Struct, frozen=True, kw_only=True, eq=False):
+    """What is known of a feeder and the nodes on it: the place of each node's connection among those of the network, and what the feeder
+    loses for active powers x of all its connections, x' losses_per_w2 x.
+    """
+
+    connections: Mapping[str, int]
+    losses_per_w2: FloatArray
 
 
 def tariff_of(section: MarketSection, start_s: float) -> Tariff:
@@ -52,17 +55,24 @@ def tariff_of(section: MarketSection, start_s: float) -> Tariff:
     return Tariff(retail_per_kwh=buy, feed_in_per_kwh=np.minimum(np.array(prices_per_kwh(section.sell, middles_s, zone)), buy))
 
 
-def make_mechanism(
-    section: MarketSection, connections: Mapping[str, int], losses_per_w2: FloatArray, start_s: float
-) -> NetMechanism:
-    """The mechanism for nodes at some connections of a feeder whose losses are x' losses_per_w2 x of all its connections."""
-    places = list(connections.values())
+Making = Callable[[MarketSection, Site, tuple[str, ...], float], HeldMechanism]
+"""Makes the mechanism of a section for some nodes of a site, from a time on."""
+
+
+def make_mechanism(section: MarketSection, site: Site, names: tuple[str, ...], start_s: float) -> HeldMechanism:
+    """The mechanism that a section names, for some nodes of a site, from a time on."""
+    assert section.mechanism != "none", "there is no mechanism to hold"
+    return MAKERS[section.mechanism](section, site, names, start_s)
+
+
+def _of_net_loads(section: MarketSection, site: Site, names: tuple[str, ...], start_s: float) -> HeldMechanism:
+    places = [site.connections[name] for name in names]
     return build_mechanism(
         section.mechanism,
-        tuple(connections),
+        names,
         tariff_of(section, start_s),
         section.step_s,
-        losses_per_w2[np.ix_(places, places)],
+        site.losses_per_w2[np.ix_(places, places)],
         loss_per_kwh=section.loss_per_kwh,
         weight=section.weight_per_kwh_w,
         tolerance_frac=section.tolerance_frac,
@@ -81,7 +91,7 @@ def build_mechanism(
     weight: float,
     tolerance_frac: float,
     tolerance_w: float,
-) -> NetMechanism:
+) -> HeldMechanism:
     """A mechanism of net loads by name, for participants whose losses are x' square x; `disco` takes retail for the wholesale price."""
     count, intervals = len(names), tariff.retail_per_kwh.size
     if mechanism == "p2p":
@@ -111,7 +121,10 @@ def build_mechanism(
     )
 
 
-def outcome_cost(mechanism: NetMechanism, outcome: Outcome, step_s: float) -> float:
+MAKERS: Mapping[HeldName, Making] = {"p2p": _of_net_loads, "disco": _of_net_loads}
+
+
+def outcome_cost(mechanism: HeldMechanism, outcome: Outcome, step_s: float) -> float:
     """What a mechanism minimises, at one of its outcomes."""
     match mechanism, outcome:
         case CommunityMarket(), Clearing():

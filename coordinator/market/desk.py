@@ -11,21 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from msgspec import Struct
 
-from coordinator.market.assembly import NetMechanism, Outcome
+from coordinator.market.assembly import HeldMechanism
 from coordinator.market.settings import MarketSection
+from coordinator.market.wire import Heading, Outcome, Response, Signal, ask_of, closing_ask, response_of
 from coordinator.mechanisms.conversation import Step
-from coordinator.mechanisms.signals import NetResponse, NetSignal
 from protocols.messages import MarketAnswer, MarketAsk
 
-SENDER = "coordinator"
 PLANS_TRUSTED_S = 1800.0
 FEWEST = 2
 """A mechanism needs somebody to agree with somebody."""
 
-Maker = Callable[[tuple[str, ...], float], NetMechanism]
+Maker = Callable[[tuple[str, ...], float], HeldMechanism]
 
 
 class Concluded(Struct, frozen=True, kw_only=True, eq=False):
@@ -33,7 +31,7 @@ class Concluded(Struct, frozen=True, kw_only=True, eq=False):
 
     number: int
     start_s: float
-    mechanism: NetMechanism
+    mechanism: HeldMechanism
     outcome: Outcome | None
     rounds: int
     messages: int
@@ -46,12 +44,12 @@ class _Talk:
 
     number: int
     start_s: float
-    mechanism: NetMechanism
-    step: Step[Any, NetSignal, Any]
+    mechanism: HeldMechanism
+    step: Step[Any, Signal, Any]
     asked_s: float
     rounds: int = 0
     messages: int = 0
-    answers: dict[str, NetResponse] = field(default_factory=dict)
+    answers: dict[str, Response] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -77,7 +75,7 @@ class MarketDesk:
         """One authenticated answer; one to another round than the present is nobody's."""
         talk = self._talk
         if talk is not None and (answer.negotiation, answer.round) == (talk.number, talk.rounds) and answer.sender in talk.step.signals:
-            talk.answers.setdefault(answer.sender, NetResponse(net_w=np.array(answer.net_import_w), own_cost=answer.own_cost))
+            talk.answers.setdefault(answer.sender, response_of(answer))
             talk.messages += 1
 
     def take_concluded(self) -> list[Concluded]:
@@ -127,19 +125,17 @@ class MarketDesk:
         talk.asked_s = now_s
         talk.answers = {}
         talk.messages += len(talk.step.signals)
-        return [self._message(talk, name, signal, now_s) for name, signal in talk.step.signals.items()]
+        heading = self._heading(talk, now_s)
+        return [ask_of(heading, name, self._sequence(), signal) for name, signal in talk.step.signals.items()]
 
     def _close(self, talk: _Talk, outcome: Outcome | None, now_s: float) -> list[MarketAsk]:
         """Tell everybody who was asked how it ended; whoever was left out plans by its own tariff again."""
         self._talk = None
-        asks: list[MarketAsk] = []
-        for place, name in enumerate(talk.mechanism.groups):
-            signal = NetSignal(price_per_kwh=np.zeros(1), target_w=np.zeros(1), weight=0.0)
-            if outcome is not None:
-                signal = NetSignal(
-                    price_per_kwh=outcome.price_per_kwh[place], target_w=outcome.net_w[place], weight=float(talk.step.state.weight)
-                )
-            asks.append(self._message(talk, name, signal, now_s, final=True, agreed=outcome is not None))
+        heading = self._heading(talk, now_s)
+        asks = [
+            closing_ask(heading, name, self._sequence(), outcome, place, float(talk.step.state.weight))
+            for place, name in enumerate(talk.mechanism.groups)
+        ]
         self.latest = Concluded(
             number=talk.number,
             start_s=talk.start_s,
@@ -152,22 +148,12 @@ class MarketDesk:
         self._concluded.append(self.latest)
         return asks
 
-    def _message(
-        self, talk: _Talk, node: str, signal: NetSignal, now_s: float, *, final: bool = False, agreed: bool = False
-    ) -> MarketAsk:
-        return MarketAsk(
-            sender=SENDER,
-            time_s=now_s,
-            sequence=self._sequence(),
-            node=node,
+    def _heading(self, talk: _Talk, now_s: float) -> Heading:
+        return Heading(
             mechanism=self._section.mechanism,
             negotiation=talk.number,
             round=max(talk.rounds, 0),
-            final=final,
-            agreed=agreed,
             start_s=talk.start_s,
             step_s=self._section.step_s,
-            weight_per_kwh_w=signal.weight,
-            price_per_kwh=tuple(signal.price_per_kwh.tolist()),
-            target_w=tuple(signal.target_w.tolist()),
+            time_s=now_s,
         )

@@ -8,7 +8,9 @@ from msgspec import Meta, Struct
 
 from protocols.tariff import PriceWindow, PriceWindows, misplaced, unknown_zone
 
-MechanismName = Literal["none", "p2p", "disco"]
+HeldName = Literal["p2p", "disco"]
+"""What can be held live (`coordinator.market.assembly.MAKERS`)."""
+MechanismName = Literal["none"] | HeldName
 
 
 class MarketSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.config import decode_config
 from coordinator.errors import ConfigError
-from coordinator.market.assembly import NetMechanism, loss_form, make_mechanism, outcome_cost, tariff_of
+from coordinator.market.assembly import HeldMechanism, Site, loss_form, make_mechanism, outcome_cost, tariff_of
 from coordinator.market.desk import Concluded, MarketDesk
 from coordinator.market.settings import MarketSection
 from coordinator.mechanisms.conversation import converse
@@ -54,11 +54,10 @@ def homes() -> dict[str, Home]:
 
 
 def desk_for(section: MarketSection) -> MarketDesk:
-    losses = 1e-6 * np.eye(len(NAMES))
-    places = {name: place for place, name in enumerate(NAMES)}
+    site = Site(connections={name: place for place, name in enumerate(NAMES)}, losses_per_w2=1e-6 * np.eye(len(NAMES)))
 
-    def make(names: tuple[str, ...], start_s: float) -> NetMechanism:
-        return make_mechanism(section, {name: places[name] for name in names}, losses, start_s)
+    def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
+        return make_mechanism(section, site, names, start_s)
 
     return MarketDesk(section, NAMES, make, itertools.count(1).__next__)
 
