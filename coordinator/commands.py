@@ -31,7 +31,8 @@ from coordinator.powerflow.pgm import PgmEngine
 from coordinator.powerflow.result import FloatArray, PowerFlowResult, line_loading_frac
 from coordinator.reconfiguration.command import reconfigure as reconfigure
 from coordinator.running import run_service
-from coordinator.service import CoordinatorService, Ingested, StepRecord, status_message
+from coordinator.service import CoordinatorService, Ingested, StepRecord
+from coordinator.speaking import status_message
 from protocols.bus import BusMessage
 from protocols.clock import Clock, SystemClock
 from protocols.messages import Guarantee, SafetyState

@@ -21,7 +21,7 @@ REASON_WORDS: Final = {
     "offline": "offline; envelopes that were delivered run on",
     "back online": "back online",
 }
-"""The kinds of the coordinator's events and conditions (`coordinator.service`), without names of homes."""
+"""The kinds of the coordinator's events and conditions (`coordinator.journal`), without names of homes."""
 
 STATE_WORDS: Final = {
     "failsafe": "a home is in failsafe: it holds its safest limits until its devices or its envelope are back",

@@ -26,7 +26,7 @@ from coordinator.cli import main as coordinator_main
 from coordinator.config import load_config as load_coordinator
 from coordinator.enrolment.authority import Authority, pem, private_pem
 from coordinator.enrolment.folder import Folder
-from coordinator.service import status_message
+from coordinator.speaking import status_message
 from edge.cli import main as edge_main
 from hil.broker import _environment, _free_port, die_with_parent, find_mosquitto
 from protocols.bus import BusMessage

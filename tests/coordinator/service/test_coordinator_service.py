@@ -17,7 +17,8 @@ from coordinator.envelopes import EnvelopeProblem, EnvelopeResult, Infeasible, c
 from coordinator.errors import ConfigError, UnverifiedEnvelopeError
 from coordinator.network.model import Bus, Connection, Line, Network, NetworkKind, Source, Transformer
 from coordinator.powerflow.pgm import PgmEngine
-from coordinator.service import CoordinatorService, status_message
+from coordinator.service import CoordinatorService
+from coordinator.speaking import status_message
 from coordinator.store import Store
 from protocols.clock import ManualClock
 from protocols.memory_bus import MemoryBroker, MemoryBus
