@@ -16,8 +16,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.leadership.election_shell import BootClock
-from edge.leadership.membership import Identity, Membership, gone_message
+from edge.leadership.membership import Identity, Membership
 from edge.leadership.settings import AggregationSection, LeadershipSection
+from edge.leadership.voice import gone_message
 from protocols.messages import CommunitySignal, RoundCall
 from protocols.mqtt_bus import MqttBus, MqttSettings
 from protocols.signing import Sequencer, Signer

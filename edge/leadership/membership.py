@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from edge.leadership.member_shell import MemberShell, Standing
 from edge.leadership.records import MemberRecords
 from edge.leadership.secrets import load_or_make_secrets
 from edge.leadership.settings import AggregationSection, LeadershipSection
+from edge.leadership.voice import Voice
 from edge.leadership.witness import Witness
 from protocols.aggregation.evidence import statement_of
 from protocols.aggregation.member import round_order
@@ -39,27 +39,23 @@ from protocols.aggregation.paillier import COMB_TABLES, COMB_TEETH, KeyRefused
 from protocols.bus import Bus, BusMessage
 from protocols.clock import Clock
 from protocols.election.rules import public_key_of
-from protocols.election.values import Certificate, ElectionMessage, Heartbeat
 from protocols.errors import Refusal
 from protocols.messages import (
-    AggregateNotice,
     AnyMessage,
     CommunitySignal,
     ElectionNotice,
     EpochNotice,
     Gone,
-    JoinCard,
     KeyCard,
     RoundCall,
     RoundContent,
     RoundNotice,
 )
-from protocols.signing import Sequencer, Signer, Verifier
+from protocols.signing import Verifier
 from protocols.topics import (
     coordinator_topic,
     election_letter_topic,
     election_topic,
-    node_topic,
     round_topic,
     sealed_route,
     sealed_topic,
@@ -119,32 +115,23 @@ class Membership:
         self._bus = bus
         self._clock = clock
         self._household = household
-        self._signer = Signer(identity.key)
+        self._voice = Voice(identity.community, self.node, identity.key, bus=bus, clock=clock, lease_s=leadership.lease_s)
         self._verifier = Verifier(identity.community, {COORDINATOR: identity.coordinator_keys})
-        self._sequencer = Sequencer(clock.now_s())
         self._secrets = load_or_make_secrets(folder / "member.key", self.node, entropy)
-        ballots = BallotStore(folder / "ballot.json", self.node, durable=durable)
         records = MemberRecords(folder, keep_openings_s=aggregation.keep_openings_s, durable=durable)
+        self.witness = Witness(EvidenceLog(folder / "evidence", keep_s=aggregation.keep_openings_s, durable=durable))
+        ballots = BallotStore(folder / "ballot.json", self.node, durable=durable)
         if commissioned:
             ballots.commission()
             records.commission()
-        self.witness = Witness(EvidenceLog(folder / "evidence", keep_s=aggregation.keep_openings_s, durable=durable))
-        self.election = ElectionShell(
-            self.node,
-            identity.key,
-            ballots=ballots,
-            timing=leadership.timing,
-            send=self._send_election,
-            nonce=lambda: entropy(32).hex(),
-            expose=lambda first, second: self.witness.two_leaders(first, second, clock.now_s()),
-        )
+        self.election = self._make_election(identity.key, ballots, entropy)
         self._encryption = Encryption(aggregation, folder, runtime_folder, durable=durable, entropy=entropy, comb=comb)
         self.member = MemberShell(
             self.node,
             identity.key,
             self._secrets.pads,
             records=records,
-            send=self._send_sealed,
+            send=self._voice.letter,
             values=household.values,
             randomisers=self._encryption.randomisers,
             witness=self.witness,
@@ -160,7 +147,7 @@ class Membership:
             member=self.member,
             records=records,
             witness=self.witness,
-            send=self._send_sealed,
+            send=self._voice.letter,
             entropy=entropy,
         )
         self.leader = LeaderShell(
@@ -168,12 +155,11 @@ class Membership:
             identity.key,
             self._secrets.envelope_key,
             aggregation,
-            say=self._say_round,
-            send=self._send_sealed,
+            say=lambda kind, body: self._voice.round(kind, body, expiry_s=aggregation.collect_s),
+            send=self._voice.letter,
             entropy=entropy,
             opened=self.accountability.archive.keep,
         )
-        self._expiry_s = max(1, math.ceil(2.0 * leadership.lease_s))
         self._sessions = 0
         self._was_connected = False
         self._epoch_notice: EpochNotice | None = None
@@ -181,6 +167,17 @@ class Membership:
         self._standing: Standing | None = None
         self._signal: CommunitySignal | None = None
         self._wished: tuple[tuple[int, int, int], float] | None = None
+
+    def _make_election(self, key: Ed25519PrivateKey, ballots: BallotStore, entropy: Callable[[int], bytes]) -> ElectionShell:
+        return ElectionShell(
+            self.node,
+            key,
+            ballots=ballots,
+            timing=self._leadership.timing,
+            send=self._voice.election,
+            nonce=lambda: entropy(32).hex(),
+            expose=lambda first, second: self.witness.two_leaders(first, second, self._clock.now_s()),
+        )
 
     @property
     def term(self) -> int:
@@ -210,7 +207,7 @@ class Membership:
 
     async def stop(self) -> None:
         """Leave in order: the others learn it from the will, whose content this is."""
-        self._bus.publish(gone_message(self._community, self.node, self._signer, self._sequencer, self._clock.now_s()))
+        self._voice.gone()
         self._encryption.close()
         await self._bus.stop()
 
@@ -224,7 +221,7 @@ class Membership:
     def step(self) -> None:
         """Do everything that is due now."""
         now_s, wall_s = self._clock.monotonic_s(), self._clock.now_s()
-        self._watch_connection(now_s, wall_s)
+        self._watch_connection(now_s)
         for message in self._bus.receive():
             self._take(message, now_s, wall_s)
         self.election.tick(now_s)
@@ -257,20 +254,13 @@ class Membership:
             Wish(content=RoundContent.NEGOTIATION, start_s=signal.start_s, step_s=signal.step_s, iteration=signal.iteration)
         )
 
-    def _watch_connection(self, now_s: float, wall_s: float) -> None:
+    def _watch_connection(self, now_s: float) -> None:
         if self._was_connected and (not self._bus.connected or self._bus.sessions != self._sessions):
             self.election.disconnected(now_s)
         self._was_connected = self._bus.connected
         if self._bus.connected and self._bus.sessions != self._sessions:
             self._sessions = self._bus.sessions
-            card = JoinCard(
-                sender=self.node,
-                time_s=wall_s,
-                sequence=self._sequencer.next(),
-                pad_key=self._secrets.pad_public,
-                envelope_key=self._secrets.envelope_public,
-            )
-            self._bus.publish(self._signer.seal(node_topic(self._community, self.node, "join"), card, retain=True))
+            self._voice.join(self._secrets)
 
     def _take(self, message: BusMessage, now_s: float, wall_s: float) -> None:
         route = sealed_route(message.topic)
@@ -371,27 +361,3 @@ class Membership:
             log.error("the operator's key is refused: %s", refusal)
             return
         self.member.stand(self._standing)
-
-    def _send_election(self, message: ElectionMessage, to: str | None) -> None:
-        retain = to is None and isinstance(message, Certificate)
-        if to is None:
-            topic = election_topic(self._community, self.node, "certificate" if retain else "call")
-        else:
-            topic = election_letter_topic(self._community, self.node, to)
-        notice = ElectionNotice(sender=self.node, time_s=self._clock.now_s(), sequence=self._sequencer.next(), body=message)
-        qos = 0 if isinstance(message, Heartbeat) else 1
-        self._bus.publish(self._signer.seal(topic, notice, qos=qos, retain=retain, expiry_s=None if retain else self._expiry_s))
-
-    def _say_round(self, kind: str, body: RoundCall | Drops | AggregateNotice) -> None:
-        notice = RoundNotice(sender=self.node, time_s=self._clock.now_s(), sequence=self._sequencer.next(), body=body)
-        expiry_s = math.ceil(self._aggregation.collect_s)
-        self._bus.publish(self._signer.seal(round_topic(self._community, self.node, kind), notice, expiry_s=expiry_s))
-
-    def _send_sealed(self, kind: str, recipient: str, payload: bytes) -> None:
-        self._bus.publish(BusMessage(topic=sealed_topic(self._community, self.node, kind, recipient), payload=payload))
-
-
-def gone_message(community: str, node: str, signer: Signer, sequencer: Sequencer, now_s: float) -> BusMessage:
-    """What the broker publishes when it has cut this member off: the last will of its connection."""
-    gone = Gone(sender=node, time_s=now_s, sequence=sequencer.next())
-    return signer.seal(election_topic(community, node, "gone"), gone)

@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from edge.config import EdgeConfig
 from edge.leadership.ballots import BallotStore
 from edge.leadership.household import PlannedHousehold
-from edge.leadership.membership import Identity, Membership, gone_message
+from edge.leadership.membership import Identity, Membership
 from edge.leadership.records import MemberRecords
 from edge.leadership.region_shell import RegionalPart, RegionKeys
+from edge.leadership.voice import gone_message
 from protocols.aggregation.packing import Layout
 from protocols.bus import Bus, Will
 from protocols.clock import Clock

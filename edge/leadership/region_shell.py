@@ -20,15 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Struct
 
 from edge.leadership.ballots import BallotStore
-from edge.leadership.membership import gone_message
 from edge.leadership.region import RegionalSeat
 from edge.leadership.settings import RegionSection
+from edge.leadership.voice import Voice, gone_message
 from protocols.bus import Bus, BusMessage, Will
 from protocols.clock import Clock
 from protocols.election.leads import COORDINATOR, LeadBook
 from protocols.election.region import CommunityLead
 from protocols.election.rules import CertificateRefused, public_key_of
-from protocols.election.values import Certificate, ElectionMessage, Heartbeat
 from protocols.errors import Refusal
 from protocols.messages import ElectionNotice, Gone, RegionNotice
 from protocols.signing import Sequencer, Signer, Verifier
@@ -70,10 +69,8 @@ class RegionalPart:
         self._bus = bus
         self._clock = clock
         self._leads_home = leads_home
-        self._signer = Signer(key)
+        self._voice = Voice(section.name, community, key, bus=bus, clock=clock, lease_s=section.lease_s)
         self._verifier = Verifier(section.name, {COORDINATOR: keys.coordinator})
-        self._sequencer = Sequencer(clock.now_s())
-        self._expiry_s = max(1, math.ceil(2.0 * section.lease_s))
         self._leads = LeadBook(keys.communities)
         self._notice: RegionNotice | None = None
         self._up = False
@@ -87,7 +84,7 @@ class RegionalPart:
             key,
             ballots=ballots,
             timing=section.timing,
-            send=self._send,
+            send=self._voice.election,
             nonce=lambda: entropy(32).hex(),
             speaks=leads_home,
         )
@@ -134,9 +131,8 @@ class RegionalPart:
         """Say that this community has nobody in the region, and disconnect."""
         if self._up:
             self._up = self._was_connected = False
-            gone = gone_message(self.region, self.community, self._signer, self._sequencer, self._clock.now_s())
             self.seat.disconnected(self._clock.monotonic_s())
-            self._bus.publish(gone)
+            self._voice.gone()
             await self._bus.stop()
 
     async def _follow_home(self, now_s: float) -> None:
@@ -145,7 +141,7 @@ class RegionalPart:
             self._until_s = now_s + self._section.lease_s
             if not self._up:
                 self._up = True
-                self._sequencer = Sequencer(self._clock.now_s())
+                self._voice.renumber()
                 await self._bus.start()
         elif now_s >= self._until_s:
             await self.leave()
@@ -192,16 +188,6 @@ class RegionalPart:
         for seat in notice.epoch.seats:
             if seat.name != COORDINATOR:
                 self._verifier.trust(seat.name, (public_key_of(seat),))
-
-    def _send(self, message: ElectionMessage, to: str | None) -> None:
-        retain = to is None and isinstance(message, Certificate)
-        if to is None:
-            topic = election_topic(self.region, self.community, "certificate" if retain else "call")
-        else:
-            topic = election_letter_topic(self.region, self.community, to)
-        notice = ElectionNotice(sender=self.community, time_s=self._clock.now_s(), sequence=self._sequencer.next(), body=message)
-        qos = 0 if isinstance(message, Heartbeat) else 1
-        self._bus.publish(self._signer.seal(topic, notice, qos=qos, retain=retain, expiry_s=None if retain else self._expiry_s))
 
 
 def region_will(region: str, community: str, key: Ed25519PrivateKey, clock: Clock) -> Will:

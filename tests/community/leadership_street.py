@@ -13,8 +13,9 @@ from coordinator.aggregation.desk import AggregationDesk
 from coordinator.aggregation.keys import OperatorKey, generate_key
 from coordinator.aggregation.office import demand_message
 from coordinator.aggregation.settings import AggregationSection as DeskSection
-from edge.leadership.membership import Identity, Membership, gone_message
+from edge.leadership.membership import Identity, Membership
 from edge.leadership.settings import AggregationSection, LeadershipSection
+from edge.leadership.voice import gone_message
 from protocols.bus import BusMessage
 from protocols.clock import ManualClock
 from protocols.errors import Refusal

@@ -119,7 +119,7 @@ async def test_a_forged_announcement_is_answered_by_nobody_and_disturbs_no_round
     )  # fmt: skip
 
     def notice(sender: str, **changes: object) -> RoundNotice:
-        number = street.members[sender]._sequencer.next()
+        number = street.members[sender]._voice._sequencer.next()
         return RoundNotice(sender=sender, time_s=street.clock.now_s(), sequence=number, body=structs.replace(call, **changes))
 
     by_forger, by_leader = Signer(street.keys[forger]), Signer(street.keys[leader])

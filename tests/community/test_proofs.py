@@ -134,7 +134,7 @@ async def test_what_somebody_says_who_does_not_lead_is_not_kept(tmp_path: Path) 
         round_name="1:99", epoch=1, key_id="0" * 16, seats="1", previous="0" * 64, content="plan", start_s=START_S, step_s=900.0,
         closes_s=START_S,
     )  # fmt: skip
-    street.members[outsider]._say_round("call", call)
+    street.members[outsider]._voice.round("call", call, expiry_s=60.0)
     street.run(1.0)
     name = other_than(street, street.leader(), outsider)
     kept = [exhibit for exhibit in exhibits(street, name) if isinstance(exhibit, Notice)]

@@ -83,7 +83,8 @@ async def test_secret_values_are_neither_shown_nor_pickled(tmp_path: Path) -> No
     member = street.members[street.leader()]
     [opening] = openings(street, "h000")[:1]
     randomiser = member._encryption.randomisers(member._standing)[0]  # type: ignore[arg-type]
-    for secret in (opening, randomiser, member._secrets, member._secrets.pads, member._encryption._pool, member._signer, operator_key()):
+    keys = member._secrets, member._secrets.pads, member._encryption._pool, member._voice._signer, operator_key()
+    for secret in (opening, randomiser, *keys):
         with pytest.raises(TypeError):
             pickle.dumps(secret)
     reveal = Reveal("1:1", "h000", opening.pad_seeds, b"s" * 64)
