@@ -86,7 +86,7 @@ class Store:
             if self._durable:
                 self._replace(data)
             else:
-                self.path.write_bytes(data)
+                self._overwrite(data)
         except OSError as error:
             return f"{self.path}: cannot be written: {error.strerror}; the state before it stays"
         return None
@@ -101,6 +101,13 @@ class Store:
             os.fsync(file.fileno())
         temporary.replace(self.path)
         self._sync_folder()
+
+    def _overwrite(self, data: bytes) -> None:
+        """In place, and cut to its length afterwards: a file that is emptied first is flushed to the disk by ext4 when it is closed."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.truncate()
 
     def _decode(self, data: bytes) -> EdgeState:
         head, separator, body = data.partition(b"\n")

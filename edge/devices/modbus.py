@@ -19,15 +19,10 @@ from typing import Literal
 import msgspec
 from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersRequest,
-    ReadInputRegistersRequest,
-    WriteMultipleRegistersRequest,
-    WriteSingleRegisterRequest,
-)
 from pymodbus.transport import CommParams, CommType
 
-from edge.devices.modbus_session import ModbusSession
+from edge.devices.modbus_session import Answer, ModbusSession
+from edge.devices.question import Question, read_question, single_write_question, write_question
 from edge.devices.transport import SerialLine, TransportOptions
 from edge.errors import DeviceError, DeviceGarbage, DeviceRefused, DeviceTimeout, DeviceUnreachable
 
@@ -89,9 +84,9 @@ class Endpoint:
         self._free_at_s: float | None = None
         self._timeouts = 0
 
-    async def transact(self, request: ModbusPDU) -> ModbusPDU:
-        """The answer to a request; raises `DeviceUnreachable`, `DeviceTimeout`, `DeviceRefused` or `DeviceGarbage`."""
-        unit = request.dev_id
+    async def transact(self, question: Question) -> Answer:
+        """The answer to a question; raises `DeviceUnreachable`, `DeviceTimeout`, `DeviceRefused` or `DeviceGarbage`."""
+        unit = question.unit
         if self._silent_units:
             silence = self._silent_units.get(unit)
             if silence is not None and self._now_s() < silence.until_s:
@@ -101,32 +96,33 @@ class Endpoint:
             while True:
                 attempts -= 1
                 try:
-                    answer = await self._attempt(request)
+                    answer = await self._attempt(question)
                 except DeviceTimeout:
                     if attempts > 0:
                         continue
                     self._silent_units.setdefault(unit, _Silence()).failed(self._now_s(), self._options)
                     raise
-                if answer.isError() and answer.exception_code == BUSY and attempts > 0:
+                code = answer.exception_code if isinstance(answer, ModbusPDU) and answer.isError() else None
+                if code == BUSY and attempts > 0:
                     continue
                 if self._silent_units:
                     self._silent_units.pop(unit, None)
-                if answer.isError():
-                    raise self._refused(request, answer.exception_code)
+                if code is not None:
+                    raise self._refused(question, code)
                 return answer
 
     async def close(self) -> None:
         """Close the session; the next request opens a new one."""
         self._drop()
 
-    async def _attempt(self, request: ModbusPDU) -> ModbusPDU:
+    async def _attempt(self, question: Question) -> Answer:
         session = self._session
         if session is None or session.transport is None:
             session = await self._connect()
         if self._free_at_s is not None:
             await self._wait_for_silence(self._free_at_s)
         try:
-            answer = await session.ask(request, self._options.timeout_s)
+            answer = await session.ask(question)
         except TimeoutError:
             if self._framing == "rtu":
                 self._free_at_s = self._loop_s() + self._options.late_s
@@ -134,23 +130,23 @@ class Endpoint:
             if self._timeouts >= TIMEOUTS_UNTIL_RECONNECT:
                 self._drop()
             what = f"no answer within {self._options.timeout_s:g} s"
-            raise DeviceTimeout(f"{self._describe(request)}: {what}") from None
+            raise DeviceTimeout(f"{self._describe(question)}: {what}") from None
         except asyncio.CancelledError:
             if self._framing == "rtu":
                 self._free_at_s = self._loop_s() + self._options.timeout_s + self._options.late_s
             raise
         except ConnectionError as error:
             self._drop()
-            raise DeviceUnreachable(f"{self._describe(request)}: connection lost ({error})") from error
+            raise DeviceUnreachable(f"{self._describe(question)}: connection lost ({error})") from error
         except ModbusException as error:
             self._drop()
-            raise DeviceGarbage(f"{self._describe(request)}: {error}") from error
+            raise DeviceGarbage(f"{self._describe(question)}: {error}") from error
         self._timeouts = 0
         if self._options.gap_s > 0:
             self._free_at_s = self._loop_s() + self._options.gap_s
-        if answer.function_code & 0x7F != request.function_code:
+        if isinstance(answer, ModbusPDU) and answer.function_code & 0x7F != question.function:
             self._drop()
-            raise DeviceGarbage(f"{self._describe(request)}: answered with function {answer.function_code}")
+            raise DeviceGarbage(f"{self._describe(question)}: answered with function {answer.function_code}")
         return answer
 
     async def _connect(self) -> ModbusSession:
@@ -158,7 +154,7 @@ class Endpoint:
         if now_s < self._unreachable.until_s:
             raise DeviceUnreachable(f"{self.where}: not connected, next attempt in {self._unreachable.until_s - now_s:.1f} s")
         self._drop()
-        session = ModbusSession(self._params, self._framing)
+        session = ModbusSession(self._params, self._framing, self._options.timeout_s)
         if not await session.connect():
             session.close()
             self._unreachable.failed(self._now_s(), self._options)
@@ -187,12 +183,12 @@ class Endpoint:
     def _loop_s() -> float:
         return asyncio.get_running_loop().time()
 
-    def _describe(self, request: ModbusPDU) -> str:
-        return f"{self.where} unit {request.dev_id} function {request.function_code} register {request.address}"
+    def _describe(self, question: Question) -> str:
+        return f"{self.where} unit {question.unit} function {question.function} register {question.address}"
 
-    def _refused(self, request: ModbusPDU, code: int) -> DeviceError:
+    def _refused(self, question: Question, code: int) -> DeviceError:
         name = EXCEPTION_NAMES.get(code, "unknown")
-        return DeviceRefused(f"{self._describe(request)}: exception {code} ({name})", exception_code=code)
+        return DeviceRefused(f"{self._describe(question)}: exception {code} ({name})", exception_code=code)
 
 
 class ModbusClient:
@@ -200,7 +196,7 @@ class ModbusClient:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._reads: dict[tuple[int, int, int, int], ModbusPDU] = {}
+        self._reads: dict[tuple[int, int, int, int], Question] = {}
         endpoint.users += 1
 
     async def read_holding(self, unit: int, address: int, count: int) -> tuple[int, ...]:
@@ -213,9 +209,8 @@ class ModbusClient:
 
     async def write_holding(self, unit: int, address: int, values: Sequence[int]) -> None:
         """Write consecutive registers in one request; the acknowledgement must name the same registers."""
-        request = WriteMultipleRegistersRequest(address=address, registers=list(values), dev_id=unit)
-        answer = await self.endpoint.transact(request)
-        if answer.address != address or answer.count != len(values):
+        answer = await self.endpoint.transact(write_question(unit, address, values))
+        if isinstance(answer, ModbusPDU) and (answer.address != address or answer.count != len(values)):
             raise DeviceGarbage(
                 f"{self.endpoint.where} unit {unit}: wrote {len(values)} registers at {address}, "
                 f"acknowledged were {answer.count} at {answer.address}"
@@ -223,9 +218,8 @@ class ModbusClient:
 
     async def write_single(self, unit: int, address: int, value: int) -> None:
         """Write one register by function 6; the device must echo it."""
-        request = WriteSingleRegisterRequest(address=address, registers=[value], dev_id=unit)
-        answer = await self.endpoint.transact(request)
-        if answer.address != address or tuple(answer.registers) != (value,):
+        answer = await self.endpoint.transact(single_write_question(unit, address, value))
+        if isinstance(answer, ModbusPDU) and (answer.address != address or tuple(answer.registers) != (value,)):
             raise DeviceGarbage(
                 f"{self.endpoint.where} unit {unit}: wrote {value} to register {address}, "
                 f"echoed was {list(answer.registers)} at {answer.address}"
@@ -239,11 +233,12 @@ class ModbusClient:
 
     async def _read(self, function: int, unit: int, address: int, count: int) -> tuple[int, ...]:
         key = (function, unit, address, count)
-        request = self._reads.get(key)
-        if request is None:
-            kind = ReadHoldingRegistersRequest if function == 3 else ReadInputRegistersRequest
-            request = self._reads[key] = kind(address=address, count=count, dev_id=unit)
-        answer = await self.endpoint.transact(request)
+        question = self._reads.get(key)
+        if question is None:
+            question = self._reads[key] = read_question(unit, function, address, count)
+        answer = await self.endpoint.transact(question)
+        if not isinstance(answer, ModbusPDU):
+            return answer
         registers = answer.registers
         if len(registers) != count:
             raise DeviceGarbage(f"{self.endpoint.where} unit {unit}: asked for {count} registers at {address}, got {len(registers)}")

@@ -100,14 +100,22 @@ def test_a_full_disk_is_reported_and_control_goes_on(tmp_path: Path, monkeypatch
     assert store.load() == (a_state(1), None)
 
 
+def test_a_state_that_is_written_in_place_is_cut_to_its_length(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.json", node=NODE, fsync=False)
+    for sequence in (5000, 7):
+        assert store.save(a_state(sequence)) is None
+        assert store.load() == (a_state(sequence), None)
+
+
 async def test_an_edge_with_a_full_disk_keeps_the_envelope_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, battery_w=0.0)
     world.pv.available_w = 6000.0
 
-    def full(path: Path, data: bytes) -> int:
+    def full(descriptor: int, mode: str) -> None:
+        os.close(descriptor)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fdopen", full)
     await world.agent.start()
     world.send_default(1500.0)
     world.send(control("a", 0.0, 3600.0, export_w=1000.0))
