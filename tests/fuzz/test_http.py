@@ -28,7 +28,7 @@ from protocols.observation.book import MetricBook
 from protocols.observation.health import Health, judged
 from protocols.observation.server import ObservationServer
 from protocols.observation.settings import MetricsSection
-from tests.coordinator.service.test_coordinator_service import START_S, settings, street
+from tests.coordinator.service.service_world import START_S, settings, street
 from tests.fuzz.mutation import boundary, is_one_line, mutations
 
 PATIENCE_S, IDLE_S = 20.0, 0.25

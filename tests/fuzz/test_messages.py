@@ -13,7 +13,7 @@ from protocols.errors import Refusal
 from protocols.messages import SafetyState, Status, Telemetry
 from protocols.signing import KEY_PROPERTY, SIGNATURE_PROPERTY, Signer, Verifier, _signed_bytes
 from protocols.topics import control_topic, node_topic
-from tests.coordinator.service.test_coordinator_service import COMMUNITY, HOMES, KEYS, START_S, Feeder, settings, street, telemetry
+from tests.coordinator.service.service_world import COMMUNITY, HOMES, KEYS, START_S, Feeder, settings, street, telemetry
 from tests.edge.world import COMMUNITY as EDGE_COMMUNITY
 from tests.edge.world import COORDINATOR_KEY, NODE, World, control
 from tests.fuzz.mutation import SEED, boundary, is_one_line, mutations

@@ -8,7 +8,7 @@ import pytest
 from coordinator.allocation import Allocator, Box
 from coordinator.config import CoordinatorConfig
 from protocols.messages import Guarantee
-from tests.coordinator.service.test_coordinator_service import settings, street
+from tests.coordinator.service.service_world import settings, street
 
 
 def coincident(background_w: float, import_w: float) -> CoordinatorConfig:

@@ -10,7 +10,7 @@ import pytest
 from coordinator import store as tables
 from protocols.messages import Telemetry
 from protocols.topics import node_topic
-from tests.coordinator.service.test_coordinator_service import COMMUNITY, KEYS, Feeder, telemetry
+from tests.coordinator.service.service_world import COMMUNITY, KEYS, Feeder, telemetry
 from tests.protocols.damage import damaged
 
 

@@ -19,7 +19,7 @@ from protocols.messages import SafetyState, Status, Telemetry
 from protocols.observation.book import PROCESS_FAMILIES
 from protocols.observation.health import Verdict
 from protocols.observation.settings import MetricsSection
-from tests.coordinator.service.test_coordinator_service import HOMES, Feeder, settings, telemetry
+from tests.coordinator.service.service_world import HOMES, Feeder, settings, telemetry
 
 Scrape = dict[tuple[str, tuple[str, ...]], float]
 PREFIX = "commonwatt_coordinator"

@@ -19,7 +19,7 @@ from protocols.memory_bus import MemoryBroker
 from protocols.messages import Telemetry
 from protocols.signing import Sequencer, Verifier
 from protocols.topics import node_topic
-from tests.coordinator.service.test_coordinator_service import COMMUNITY, HOMES, KEYS, settings, street, telemetry
+from tests.coordinator.service.service_world import COMMUNITY, HOMES, KEYS, settings, street, telemetry
 
 
 async def test_a_computation_that_takes_long_keeps_no_message_waiting(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sunspec2.device
 from edge.devices.driver import RegisterDevice
 from edge.devices.registry import DeviceConfig, open_device
 from edge.errors import DeviceError, DeviceRefused, DeviceTimeout
-from edge.values import DeviceKind
+from edge.values import DeviceKind, Setpoint
 
 SUNS = [0x5375, 0x6E53]
 IDENTITY = {"Mn": "Acme", "Md": "Inverter 5", "Vr": "1.2", "SN": "0815"}
@@ -218,3 +218,13 @@ def battery_124() -> Bank:
         model_registers(120, {**RATING_120, "MaxChaRte": 4000, "MaxChaRte_SF": 0, "MaxDisChaRte": 5000, "MaxDisChaRte_SF": 0}),
         model_registers(124, LEGACY_124),
     )
+
+
+def pv(limit_w: float | None, *, revert_w: float | None = None, after_s: float | None = None) -> Setpoint:
+    """What a PV system is asked to keep to."""
+    return Setpoint(name="dev", kind=DeviceKind.PV, limit_w=limit_w, revert_limit_w=revert_w, revert_after_s=after_s)
+
+
+def battery(power_w: float | None, *, revert_w: float | None = None, after_s: float | None = None) -> Setpoint:
+    """What a battery is asked to do."""
+    return Setpoint(name="dev", kind=DeviceKind.BATTERY, power_w=power_w, revert_power_w=revert_w, revert_after_s=after_s)

@@ -150,3 +150,23 @@ def address_of(device: SimulatedDevice, model_id: int, point: str) -> int:
             return address
         address += entry["size"]
     raise AssertionError(f"model {model_id} has no {point}")
+
+
+def write(device: SimulatedDevice, model_id: int, point: str, *values: int) -> None:
+    """Write a point of a model as a master would."""
+    device.write_registers(device.unit, address_of(device, model_id, point), values)
+
+
+def read(device: SimulatedDevice, model_id: int, point: str, count: int = 1) -> tuple[int, ...]:
+    """Read the registers of a point as a master would."""
+    return device.read_registers(device.unit, address_of(device, model_id, point), count)
+
+
+def signed(register: int) -> int:
+    """What a register says in two's complement."""
+    return register - 0x10000 if register & 0x8000 else register
+
+
+def words(value: int) -> tuple[int, int]:
+    """The two registers of a 32-bit value, the high one first."""
+    return (value >> 16) & 0xFFFF, value & 0xFFFF
