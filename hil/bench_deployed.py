@@ -11,10 +11,8 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from coordinator.cli import main as coordinator_main
 from edge.cli import main as edge_main
 from hil.broker import Broker, _environment, _free_port, find_mosquitto
 from hil.errors import RunError
+from hil.scratch import discard, scratch_folder
 
 NODE: Final = "h07"
 CONNECTION: Final = "load18"
@@ -39,7 +38,7 @@ DEVICES: Final = ("--ev-charger", "none", "--port", "0", "--json", "--start", "1
 
 def deployed_rows(mosquitto: Path | None = None, watched_s: float = WATCHED_S) -> list[dict[str, Any]]:
     """Memory and CPU share of one deployed edge."""
-    folder = Path(tempfile.mkdtemp(prefix="commonwatt-bench-deployed-"))
+    folder = scratch_folder("bench-deployed")
     try:
         with contextlib.ExitStack() as stack:
             places = stack.enter_context(_devices(folder))
@@ -50,7 +49,7 @@ def deployed_rows(mosquitto: Path | None = None, watched_s: float = WATCHED_S) -
             edge = stack.enter_context(_process(run, folder / "edge.log"))
             rss_mb, cpu_pct, scrapes = _watch(edge, metrics_port, watched_s)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
     how = f"commonwatt-edge run: 3 devices, 1 s cycle, mutual TLS, discovery, {scrapes} scrapes in {watched_s:.0f} s, a plan every 60 s"
     return [
         {"name": "edge_deployed_memory", "value": rss_mb, "unit": "MB", "target": f"<= {MOST_MB:g}", "met": rss_mb <= MOST_MB, "note": how},

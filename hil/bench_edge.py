@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from hil.day import build_day
 from hil.errors import RunError
 from hil.feeder import read_feeder
 from hil.scenario import load_scenario
+from hil.scratch import discard, scratch_folder
 from hil.stage import RequestLog, SocketStage
 from hil.toml_text import toml_text
 from hil.world import World
@@ -55,7 +54,7 @@ async def _measure(mosquitto: Path | None, cycles: int) -> list[dict[str, Any]]:
     log = RequestLog()
     stage = SocketStage((home,), mosquitto, log)
     await stage.open()
-    folder = Path(tempfile.mkdtemp(prefix="commonwatt-bench-edge-"))
+    folder = scratch_folder("bench-edge")
     try:
         keys = KeyRing(folder / "keys", (HOME,), seed=1)
         broker = MqttSettings(port=stage.broker_port)
@@ -71,7 +70,7 @@ async def _measure(mosquitto: Path | None, cycles: int) -> list[dict[str, Any]]:
         day = await _day(path, cycles, world, operator)
     finally:
         await stage.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
     return _rows(start_s, day)
 
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +27,7 @@ from typing import Any, Final
 from hil.broker import Broker
 from hil.errors import RunError
 from hil.leadership_nodes import COMMUNITY, key_of, name_of
+from hil.scratch import discard, scratch_folder
 from protocols.election import rules
 from protocols.election.values import Epoch, Seat
 from protocols.messages import EpochNotice
@@ -47,8 +46,6 @@ HOSTS: Final = 2
 SETTLED_WITHIN_S: Final = 60.0
 QUIET_S: Final = 2.0
 ATTEMPTS: Final = 12
-MEMORY: Final = Path("/dev/shm")
-"""Ballots go here: one disk cannot do at once what the disks of 200 households do."""
 
 
 def failover_rows(mosquitto: Path | None = None, *, trials: int = TRIALS, sizes: tuple[int, ...] = (50, 200)) -> list[dict[str, Any]]:
@@ -202,7 +199,8 @@ def _settled(hosts: Sequence[Listener], above: int) -> bool:
 
 @contextmanager
 def _community(size: int, mosquitto: Path | None) -> Iterator[Community]:
-    folder = Path(tempfile.mkdtemp(prefix="commonwatt-failover-", dir=MEMORY if MEMORY.is_dir() else None))
+    # One disk cannot do at once what the disks of 200 households do.
+    folder = scratch_folder("failover", in_memory=True)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         with Broker(mosquitto) as broker:
@@ -212,4 +210,4 @@ def _community(size: int, mosquitto: Path | None) -> Iterator[Community]:
             finally:
                 community.close()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)

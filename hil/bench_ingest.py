@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -27,6 +25,7 @@ from hil.broker import Broker
 from hil.errors import RunError
 from hil.ingest_host import READY, STORE_FILE
 from hil.ingest_keys import name_of
+from hil.scratch import discard, scratch_folder
 
 EDGES: Final = 5000
 PERIOD_S: Final = 5.0
@@ -64,7 +63,7 @@ def ingest_rows(
     mosquitto: Path | None = None, *, edges: int = EDGES, base_s: float = BASE_S, ramp_s: float = RAMP_S, steps: int = RAMP_STEPS
 ) -> list[dict[str, Any]]:
     """The rate of the target, then ever higher ones until the coordinator does not keep up."""
-    folder = Path(tempfile.mkdtemp(prefix="commonwatt-ingest-"))
+    folder = scratch_folder("ingest")
     try:
         with Broker(mosquitto) as broker, Trial(broker, folder, edges) as trial:
             base = trial.stretch(edges / PERIOD_S, base_s)
@@ -76,7 +75,7 @@ def ingest_rows(
                 best = following
             return _rows(edges, base, best)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
 
 
 def _rows(edges: int, base: Stretch, best: Stretch) -> list[dict[str, Any]]:

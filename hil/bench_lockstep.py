@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import struct
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from hil.errors import RunError
 from hil.feeder import read_feeder
 from hil.run import TURN_CYCLES, FeederRun, RunOutcome
 from hil.scenario import LoadedScenario, load_scenario
+from hil.scratch import scratch
 from hil.stage import MemoryStage, RequestLog, SocketStage
 from hil.world import World
 
@@ -107,10 +107,10 @@ async def _in_turns(loaded: LoadedScenario, mosquitto: Path | None) -> _Spent:
         goes_on.clear()
         sim.begins()
 
-    with tempfile.TemporaryDirectory(prefix="commonwatt-bench-") as folder:
+    with scratch("bench", in_memory=True) as folder:
         stage = SocketStage(real.homes, mosquitto, log)
-        run = FeederRun(loaded, real.day, real, stage, seed=1, coordinated=True, folder=Path(folder) / "lockstep")
-        sim_run = FeederRun(loaded, virtual.day, virtual, MemoryStage(), seed=1, coordinated=True, folder=Path(folder) / "sim")
+        run = FeederRun(loaded, real.day, real, stage, seed=1, coordinated=True, folder=folder / "lockstep")
+        sim_run = FeederRun(loaded, virtual.day, virtual, MemoryStage(), seed=1, coordinated=True, folder=folder / "sim")
         simulating = asyncio.create_task(sim_run.play(_quiet, sim_rests))
         await _whichever_first(rests, simulating)
         async with _Replay(replayed) as replay:

@@ -14,11 +14,9 @@ import contextlib
 import datetime as dt
 import math
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
-import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable
@@ -44,6 +42,7 @@ from hil.errors import RunError
 from hil.feeder import read_feeder
 from hil.processes import start_command, stop_process
 from hil.scenario import LoadedScenario, load_scenario
+from hil.scratch import discard, scratch_folder
 from hil.stage import MemoryStage
 from hil.taps import BusTap
 from hil.toml_text import toml_text
@@ -78,7 +77,7 @@ def restart_rows(
 
 
 async def _measure(mosquitto: Path | None, count: int, outage_s: float, after_s: float) -> list[dict[str, Any]]:
-    folder = Path(tempfile.mkdtemp(prefix="commonwatt-restart-"))
+    folder = scratch_folder("restart")
     broker = Broker(mosquitto, autosave_s=AUTOSAVE_S)
     stop = asyncio.Event()
     streets: list[_Street] = []
@@ -110,7 +109,7 @@ async def _measure(mosquitto: Path | None, count: int, outage_s: float, after_s:
         for street in streets:
             street.kill_coordinator()
         broker.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
 
 
 def _rows(streets: list[_Street], killed_s: float, restarted_s: float, outage_s: float) -> list[dict[str, Any]]:

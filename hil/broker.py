@@ -14,13 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from hil.errors import BrokerError
+from hil.scratch import discard, scratch, scratch_folder
 
 PLACES: Final = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto")
 ROOTLESS: Final = Path(sys.prefix) / "share" / "commonwatt" / "mosquitto"
@@ -67,7 +67,7 @@ class Broker:
             )
         self._program = found
         self._autosave_s = autosave_s
-        self._folder = Path(tempfile.mkdtemp(prefix="commonwatt-broker-"))
+        self._folder = scratch_folder("broker")
         self._child: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -107,7 +107,7 @@ class Broker:
     def close(self) -> None:
         """Stop for good and remove the folder."""
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard(self._folder)
 
     def __enter__(self) -> Broker:
         self.start()
@@ -179,13 +179,13 @@ def install_mosquitto(say: Callable[[str], None]) -> Path:
 def _unpack_rootless() -> Iterator[str]:
     """`apt-get download` and `dpkg -x`, for mosquitto and every dependency that the system does not have."""
     ROOTLESS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="commonwatt-apt-") as folder:
+    with scratch("apt") as folder:
         waiting, seen = ["mosquitto"], {"mosquitto"}
         while waiting:
             package = waiting.pop()
-            before = set(Path(folder).glob("*.deb"))
+            before = set(folder.glob("*.deb"))
             _run(["apt-get", "download", "-qq", package], cwd=folder)
-            (archive,) = set(Path(folder).glob("*.deb")) - before
+            (archive,) = set(folder.glob("*.deb")) - before
             _run(["dpkg", "-x", str(archive), str(ROOTLESS)])
             yield archive.name
             depends = _run(["dpkg-deb", "-f", str(archive), "Depends"])
@@ -203,7 +203,7 @@ def _installed(package: str) -> bool:
     return answer.stdout.strip() == "installed"
 
 
-def _run(command: list[str], cwd: str | None = None) -> str:
+def _run(command: list[str], cwd: Path | None = None) -> str:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:

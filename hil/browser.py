@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ import aiohttp
 
 from hil.broker import die_with_parent
 from hil.errors import RunError
+from hil.scratch import discard, scratch_folder
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_TIMEOUT_S: Final = 60.0
@@ -38,7 +38,7 @@ class Browser:
 
     def __init__(self, program: Path) -> None:
         self._program = program
-        self._folder = Path(tempfile.mkdtemp(prefix="commonwatt-browser-"))
+        self._folder = scratch_folder("browser")
         self._child: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -82,7 +82,7 @@ class Browser:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard(self._folder)
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol. Raises `RunError` with what the browser says."""

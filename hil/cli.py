@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from hil.errors import HilError
+from hil.scratch import leaving_in_order
 
 SWEEP_DEFAULT = "1:21"
 SIMULATIONS = ("election", "aggregation")
@@ -30,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=_level(options.verbose), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        return int(options.command(options))
+        with leaving_in_order():
+            return int(options.command(options))
     except HilError as error:
         print(f"commonwatt-hil: {error}", file=sys.stderr)
         return 2

@@ -6,8 +6,7 @@ import argparse
 import datetime as dt
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,7 @@ from hil.checkers import CheckResult
 from hil.display import RunDisplay, print_results
 from hil.errors import ScenarioError
 from hil.orchestrate import Order, load_records, run_order, run_variant
+from hil.processes import workers
 from hil.report import write_report
 from hil.results import WITH_ENVELOPES
 from hil.scenario import LoadedScenario, load_scenario
@@ -81,7 +81,7 @@ def sweep_command(options: argparse.Namespace) -> int:
     totals: dict[str, list[int]] = {}
     failing: list[int] = []
     faults = 0
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+    with workers(jobs) as pool:
         waiting = {pool.submit(_one_seed, loaded, seed): seed for seed in seeds}
         for number, future in enumerate(as_completed(waiting), start=1):
             seed = waiting[future]

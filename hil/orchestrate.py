@@ -12,10 +12,8 @@ import functools
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -45,6 +43,7 @@ from hil.results import (
 )
 from hil.run import FeederRun, RunOutcome
 from hil.scenario import LoadedScenario
+from hil.scratch import discard, discard_all, leave_in_order, scratch_folder
 from hil.serving import ServedPage
 from hil.stage import DEVICE_TIMEOUT_S, PATIENT_TIMEOUT_S, MemoryStage, SocketStage, Stage
 from hil.world import World
@@ -54,6 +53,7 @@ VARIANTS = (UNCOORDINATED, WITH_ENVELOPES)
 RunProgress = Callable[[str, int, int], None]
 RunGlance = Callable[[str, Glance], None]
 PR_SET_PDEATHSIG = 1
+STOP_TIMEOUT_S = 20.0
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -123,7 +123,7 @@ def run_variant(
 ) -> RunOutcome:
     """One variant in this process."""
     loaded = order.loaded
-    folder = Path(tempfile.mkdtemp(prefix=f"commonwatt-{variant}-"))
+    folder = scratch_folder(variant, in_memory=order.mode != "realtime")
     coordinated = variant == WITH_ENVELOPES
     try:
         if order.mode == "realtime":
@@ -149,7 +149,7 @@ def run_variant(
         run = FeederRun(loaded, day, world, stage, seed=order.seed, coordinated=coordinated, folder=folder, served=served, glance=glance)
         return run_on_loop(order.mode, run, progress)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
 
 
 def run_on_loop(mode: Literal["sim", "lockstep"], run: FeederRun, progress: Callable[[int, int], None]) -> RunOutcome:
@@ -219,13 +219,17 @@ def _in_processes(order: Order, progress: RunProgress, glance: RunGlance | None)
     finally:
         for _, process in children.values():
             process.terminate()
-            process.join()
+            process.join(STOP_TIMEOUT_S)
+            process.kill()
     return {variant: finished[variant] for variant in order.variants}
 
 
 def _child(order: Order, variant: str, pipe: Connection, log_level: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Whoever interrupts the command interrupts its parent, and that ends this process in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_in_order()
     # pymodbus logs every late answer as an error of its own; the driver of the edge reports what matters of it.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     logging.basicConfig(level=log_level, format=f"%(asctime)s {variant} %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -237,6 +241,8 @@ def _child(order: Order, variant: str, pipe: Connection, log_level: int) -> None
         pipe.send(("error", str(error)))
     else:
         pipe.send(("done", msgspec.json.encode(finished)))
+    finally:
+        discard_all()
     pipe.close()
 
 

@@ -6,14 +6,13 @@ For the tests and measurements of the page, which care about what is said and no
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
 from coordinator.config import CoordinatorConfig, FeederSection, IdentitySection, NodeSection, PassiveSection, StoreSection
 from hil.broker import Broker, _free_port
+from hil.scratch import discard, scratch_folder
 from hil.serving import ServedPage, page_url
 from protocols import codec
 from protocols.bus import BusMessage
@@ -70,7 +69,7 @@ class TalkingCommunity:
 
     def __init__(self, homes: int, mosquitto: Path | None = None) -> None:
         self.homes = tuple(home_name(number) for number in range(homes))
-        self.folder = Path(tempfile.mkdtemp(prefix="commonwatt-page-"))
+        self.folder = scratch_folder("page")
         self.broker = Broker(mosquitto)
         self.page = ServedPage(_free_port(), self.folder / "page", mosquitto)
         self._mouth: MqttBus | None = None
@@ -98,7 +97,7 @@ class TalkingCommunity:
         if self._mouth is not None:
             await self._mouth.stop()
         self.broker.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        discard(self.folder)
 
     def config(self) -> CoordinatorConfig:
         """What an operator would write for these homes."""

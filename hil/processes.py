@@ -1,15 +1,19 @@
-"""The participants of a realtime run as processes of their own, started and cut as in the field."""
+"""Processes of the bench: the participants of a realtime run, started and cut as in the field, and workers that share seeds out."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 from hil.broker import die_with_parent
 from hil.errors import RunError
+from hil.scratch import leave_in_order
 
 FORK_ABOVE = 4
 """Up to this many edges are started by their own command; above, by a fork server."""
@@ -98,3 +102,19 @@ def stop_process(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> No
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes for independent work; when whoever ordered it fails or is ended, what has not begun is not begun."""
+    pool = ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn"), initializer=_begin_work)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_work() -> None:
+    if sys.platform == "linux":
+        die_with_parent()
+    leave_in_order()

@@ -120,8 +120,8 @@ class FeederRun:
     async def play(self, progress: Progress, at_rest: Callable[[], Awaitable[None]] | None = None) -> RunOutcome:
         """Run from start to end. `at_rest` is awaited before every `TURN_CYCLES` cycles."""
         begun_s = time.monotonic()
-        await self._stage.open()
         try:
+            await self._stage.open()
             await self._start()
             with collecting_seldom():
                 started_s, requests_before = time.monotonic(), self._stage.requests()

@@ -13,6 +13,7 @@ import heapq
 import shutil
 from typing import Final
 
+from hil.scratch import discard
 from hil.simulation import aggregation_lies as lies
 from hil.simulation.aggregation_checks import Claim, slots_of
 from hil.simulation.aggregation_operator import SimulatedOperator
@@ -54,7 +55,7 @@ class Simulation(World):
             for host in self.hosts.values():
                 if host.pool is not None:
                     host.pool.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            discard(self._folder)
         return self.outcome
 
     def _begin(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 import random
 import shutil
-import tempfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 from msgspec import Struct, field, structs
 
 from edge.leadership.pool import RandomiserPool
+from hil.scratch import scratch_folder
 from hil.simulation import aggregation_lies as lies
 from hil.simulation.aggregation_checks import Checks
 from hil.simulation.community import group, member_keys, operator_keys
@@ -143,7 +143,7 @@ class World:
         self._groups = [group(faults.members, keys, self.layout, faults.members_min) for keys in self._operators]
         self._seat = (0, "")
         self._epoch = 0
-        self._folder = Path(tempfile.mkdtemp(prefix="commonwatt-rounds-"))
+        self._folder = scratch_folder("rounds", in_memory=True)
         self.hosts = {f"h{i:03d}": Host(i, self._folder / f"h{i:03d}") for i in range(faults.members)}
         names = sorted(self.hosts)
         self.liars = frozenset(self.rng.sample(names, 1 + (len(names) > 7))) if faults.member_lie else frozenset()

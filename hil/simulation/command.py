@@ -12,8 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import Future, as_completed
 from typing import Any, Final
 
 from msgspec import Struct
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hil.errors import ScenarioError
+from hil.processes import workers
 from hil.simulation import aggregation, aggregation_world, election
 from hil.simulation.aggregation_mutants import AGGREGATION_MUTANTS
 from hil.simulation.mutants import MUTANTS, Mutant
@@ -209,7 +209,7 @@ def _through_processes(work: Callable[[Any], Any], orders: Sequence[Any], jobs: 
     if jobs == 1 or len(orders) == 1:
         yield from map(work, orders)
         return
-    with ProcessPoolExecutor(max_workers=min(jobs, len(orders)), mp_context=get_context("spawn")) as pool:
+    with workers(min(jobs, len(orders))) as pool:
         waiting: list[Future[Any]] = [pool.submit(work, order) for order in orders]
         for future in as_completed(waiting):
             yield future.result()

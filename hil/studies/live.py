@@ -8,7 +8,6 @@ Controllers act once a minute here instead of every ten seconds, which makes a d
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ from hil.errors import ScenarioError
 from hil.orchestrate import Mode, Order, run_order
 from hil.results import WITH_ENVELOPES, Results, RunSummary
 from hil.scenario import LoadedScenario, load_scenario
+from hil.scratch import scratch
 from hil.studies.result import Findings, Row, Say, Verdict, Word
 
 SCENARIO = "street"
@@ -37,10 +37,10 @@ def live_study(name: str, *, seed: int, hours: float, mosquitto: Path | None, sa
     loaded = street_holding(mechanism, hours)
     runs: dict[Mode, RunSummary] = {}
     violations = 0
-    with tempfile.TemporaryDirectory(prefix="commonwatt-live-") as folder:
+    with scratch("live") as folder:
         for mode in ("lockstep", "sim"):
             say(f"{hours:g} h of {mechanism} with 30 homes, {mode}")
-            results = _play(loaded, mode, seed, Path(folder) / mode, mosquitto)
+            results = _play(loaded, mode, seed, folder / mode, mosquitto)
             runs[mode] = results.runs[WITH_ENVELOPES]
             violations += sum(entry.violations for entry in results.checkers if mode == "lockstep")
     rows = (*_agreement_rows(runs["lockstep"]), *_day_rows(runs["lockstep"], runs["sim"]), _checker_row(violations))
