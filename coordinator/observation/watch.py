@@ -13,33 +13,19 @@ from coordinator.store import Store
 from protocols.bus import Bus
 from protocols.clock import Clock
 from protocols.files import FileRefused
+from protocols.observation.watch import ServedWatch, serving
 
 if TYPE_CHECKING:
     from coordinator.observation.observer import CoordinatorObserver
     from protocols.observation.server import OptionalServer
 
 
-class Watch:
+class Watch(ServedWatch):
     """Everything that is shown the turns of the loop. Without an observer it does nothing."""
 
     def __init__(self, observer: CoordinatorObserver | None = None, server: OptionalServer | None = None) -> None:
+        super().__init__(server)
         self._observer = observer
-        self.server = server
-
-    @property
-    def port(self) -> int | None:
-        """Where figures and health are served, None where they are not."""
-        return None if self.server is None else self.server.port
-
-    async def start(self) -> None:
-        """Begin to serve."""
-        if self.server is not None:
-            await self.server.start()
-
-    async def stop(self) -> None:
-        """Close."""
-        if self.server is not None:
-            await self.server.stop()
 
     def turn(self, ingested: Ingested, record: StepRecord | None) -> None:
         """One turn of the loop has ended."""
@@ -61,11 +47,10 @@ def open_watch(
     if not config.metrics.enabled:
         return Watch()
     from coordinator.observation.observer import CoordinatorObserver
-    from protocols.observation.server import ObservationServer, OptionalServer
 
     observer = CoordinatorObserver(config, service, bus=bus, store=store, clock=clock, expiries=expiries)
     try:
-        server = ObservationServer(config.metrics, folder, book=observer.book, refresh=observer.refresh, health=observer.health)
+        server = serving(config.metrics, folder, observer)
     except FileRefused as error:
         raise ConfigError(f"{error} - at $.metrics.token_file") from error
-    return Watch(observer, OptionalServer(server))
+    return Watch(observer, server)

@@ -7,7 +7,7 @@ from typing import Final
 from edge.limits import LimitSet
 from edge.values import DeviceKind
 from protocols.messages import ResponseStatus, SafetyState
-from protocols.observation.book import Family
+from protocols.observation.book import FamilyMaker
 
 PREFIX: Final = "commonwatt_edge"
 CYCLE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -24,55 +24,50 @@ REFUSALS: Final = (
 
 assert all(field in LimitSet.__struct_fields__ for field in DIRECTIONS.values())
 
-
-def _family(name: str, kind: str, words: str, *labels: str) -> Family:
-    buckets = CYCLE_BUCKETS if kind == "histogram" else ()
-    return Family(name=f"{PREFIX}_{name}", kind=kind, words=words, labels=labels, buckets=buckets)  # type: ignore[arg-type]
-
-
+family: Final = FamilyMaker(PREFIX, CYCLE_BUCKETS)
 FAMILIES: Final = (
-    _family("build_info", "info", "Version, community and node."),
-    _family("cycles_total", "counter", "Control cycles by outcome: done or failed.", "outcome"),
-    _family("cycles_missed_total", "counter", "Beginnings of control cycles that were skipped because a cycle took too long."),
-    _family("cycle_duration_seconds", "histogram", "Time from the beginning of a control cycle to its end."),
-    _family("last_cycle_timestamp_seconds", "gauge", "Unix time of the newest control cycle."),
-    _family("safety_state", "gauge", "1 for the state of the safety machine that holds: failsafe, default or controlled.", "state"),
-    _family(
+    family("build_info", "info", "Version, community and node."),
+    family("cycles_total", "counter", "Control cycles by outcome: done or failed.", "outcome"),
+    family("cycles_missed_total", "counter", "Beginnings of control cycles that were skipped because a cycle took too long."),
+    family("cycle_duration_seconds", "histogram", "Time from the beginning of a control cycle to its end."),
+    family("last_cycle_timestamp_seconds", "gauge", "Unix time of the newest control cycle."),
+    family("safety_state", "gauge", "1 for the state of the safety machine that holds: failsafe, default or controlled.", "state"),
+    family(
         "condition",
         "gauge",
         "1 while it holds: blind (any load is assumed), clock_suspect, islanded (coordinator not heard), store_failing.",
         "condition",
     ),
-    _family("net_import_watts", "gauge", "Net import at the connection point; negative while exporting. Not a number while unknown."),
-    _family("voltage_volts", "gauge", "Voltage of each phase at the connection point.", "phase"),
-    _family("meter_age_seconds", "gauge", "Age of the newest believed reading of the meter."),
-    _family("device_power_watts", "gauge", "Power into each device; a producing PV system is negative.", "device"),
-    _family("device_up", "gauge", "1 if the device gave a reading that is believed in the newest cycle.", "device"),
-    _family("battery_soc_ratio", "gauge", "State of charge.", "device"),
-    _family("energy_imported_joules_total", "counter", "Energy imported since this process began, by the meter's own count."),
-    _family("energy_exported_joules_total", "counter", "Energy exported since this process began, by the meter's own count."),
-    _family("limit_watts", "gauge", "Limit in force at the connection point, as a magnitude.", "direction"),
-    _family("limit_source", "gauge", "1 for the stage that set the limit in force.", "direction", "source"),
-    _family(
+    family("net_import_watts", "gauge", "Net import at the connection point; negative while exporting. Not a number while unknown."),
+    family("voltage_volts", "gauge", "Voltage of each phase at the connection point.", "phase"),
+    family("meter_age_seconds", "gauge", "Age of the newest believed reading of the meter."),
+    family("device_power_watts", "gauge", "Power into each device; a producing PV system is negative.", "device"),
+    family("device_up", "gauge", "1 if the device gave a reading that is believed in the newest cycle.", "device"),
+    family("battery_soc_ratio", "gauge", "State of charge.", "device"),
+    family("energy_imported_joules_total", "counter", "Energy imported since this process began, by the meter's own count."),
+    family("energy_exported_joules_total", "counter", "Energy exported since this process began, by the meter's own count."),
+    family("limit_watts", "gauge", "Limit in force at the connection point, as a magnitude.", "direction"),
+    family("limit_source", "gauge", "1 for the stage that set the limit in force.", "direction", "source"),
+    family(
         "envelope_exceeded_seconds_total",
         "counter",
         "Time in which the measured net import was outside the limits by more than 4 % of rating or 100 W, whichever is less.",
         "direction",
     ),
-    _family(
+    family(
         "breach_watts", "gauge", "By how much the guard expects the limit to be broken although it did everything it may.", "direction"
     ),
-    _family("controls_total", "counter", "Controls by what became of them (Response.status of IEEE 2030.5).", "outcome"),
-    _family("messages_refused_total", "counter", "Messages that broke a rule of trust or of the scheduler.", "reason"),
-    _family("messages_dropped_total", "counter", "Messages lost to full queues or to expiry while the broker was away."),
-    _family("broker_connected", "gauge", "1 while the broker is connected."),
-    _family("broker_sessions_total", "counter", "How often the connection to the broker came up."),
-    _family("foreign_master_total", "counter", "How often a device held a setpoint that this edge had not written."),
-    _family("plan_age_seconds", "gauge", "Time since the beginning of the plan in use."),
-    _family("certificate_expiry_timestamp_seconds", "gauge", "Unix time at which the certificate expires.", "certificate"),
-    _family("leader", "gauge", "1 while this household leads its community. Not a number where it takes no part in one."),
-    _family("leader_known", "gauge", "1 while a leader was proven and heard within two leases. Not a number without a community."),
-    _family("leader_term", "gauge", "Term of the leader that is followed."),
-    _family("rounds_total", "counter", "Rounds that this household led: opened, failed. Reports refused count as refused.", "outcome"),
+    family("controls_total", "counter", "Controls by what became of them (Response.status of IEEE 2030.5).", "outcome"),
+    family("messages_refused_total", "counter", "Messages that broke a rule of trust or of the scheduler.", "reason"),
+    family("messages_dropped_total", "counter", "Messages lost to full queues or to expiry while the broker was away."),
+    family("broker_connected", "gauge", "1 while the broker is connected."),
+    family("broker_sessions_total", "counter", "How often the connection to the broker came up."),
+    family("foreign_master_total", "counter", "How often a device held a setpoint that this edge had not written."),
+    family("plan_age_seconds", "gauge", "Time since the beginning of the plan in use."),
+    family("certificate_expiry_timestamp_seconds", "gauge", "Unix time at which the certificate expires.", "certificate"),
+    family("leader", "gauge", "1 while this household leads its community. Not a number where it takes no part in one."),
+    family("leader_known", "gauge", "1 while a leader was proven and heard within two leases. Not a number without a community."),
+    family("leader_term", "gauge", "Term of the leader that is followed."),
+    family("rounds_total", "counter", "Rounds that this household led: opened, failed. Reports refused count as refused.", "outcome"),
 )
 KINDS: Final = tuple(kind.value for kind in DeviceKind)

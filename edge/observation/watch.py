@@ -15,33 +15,19 @@ from protocols.bus import Bus
 from protocols.clock import Clock
 from protocols.credentials import Expiries
 from protocols.files import FileRefused
+from protocols.observation.watch import ServedWatch, serving
 
 if TYPE_CHECKING:
     from edge.observation.observer import CommunityFacts, EdgeObserver
     from protocols.observation.server import OptionalServer
 
 
-class Watch:
+class Watch(ServedWatch):
     """Everything that is shown the control cycle. Without an observer it does nothing."""
 
     def __init__(self, observer: EdgeObserver | None = None, server: OptionalServer | None = None) -> None:
+        super().__init__(server)
         self._observer = observer
-        self.server = server
-
-    @property
-    def port(self) -> int | None:
-        """Where figures and health are served, None where they are not."""
-        return None if self.server is None else self.server.port
-
-    async def start(self) -> None:
-        """Begin to serve."""
-        if self.server is not None:
-            await self.server.start()
-
-    async def stop(self) -> None:
-        """Close."""
-        if self.server is not None:
-            await self.server.stop()
 
     def cycle(self, record: CycleRecord) -> None:
         """One cycle has ended."""
@@ -54,13 +40,12 @@ def open_watch(config: EdgeConfig, folder: Path, *, bus: Bus, clock: Clock, comm
     if not config.metrics.enabled:
         return Watch()
     from edge.observation.observer import EdgeObserver
-    from protocols.observation.server import ObservationServer, OptionalServer
 
     tls = config.broker.tls
     files = {} if tls is None else {"node": folder / tls.cert_file, "authority": folder / tls.ca_file}
     observer = EdgeObserver(config, bus=bus, clock=clock, expiries=Expiries(files, clock.monotonic_s).read, community=community)
     try:
-        server = ObservationServer(config.metrics, folder, book=observer.book, refresh=observer.refresh, health=observer.health)
+        server = serving(config.metrics, folder, observer)
     except FileRefused as error:
         raise ConfigurationError(f"{error} - at $.metrics.token_file") from error
-    return Watch(observer, OptionalServer(server))
+    return Watch(observer, server)

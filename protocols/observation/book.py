@@ -32,6 +32,19 @@ class Family(Struct, frozen=True, kw_only=True):
     buckets: tuple[float, ...] = ()
 
 
+class FamilyMaker:
+    """Declares the figures of one program: all of one prefix, histograms with the same buckets."""
+
+    def __init__(self, prefix: str, buckets: tuple[float, ...]) -> None:
+        self._prefix = prefix
+        self._buckets = buckets
+
+    def __call__(self, name: str, kind: Kind, words: str, *labels: str) -> Family:
+        """One figure; `name` without the prefix."""
+        buckets = self._buckets if kind == "histogram" else ()
+        return Family(name=f"{self._prefix}_{name}", kind=kind, words=words, labels=labels, buckets=buckets)
+
+
 PROCESS_FAMILIES = (
     Family(name="process_cpu_seconds_total", kind="counter", words="CPU time spent by the process."),
     Family(name="process_resident_memory_bytes", kind="gauge", words="Resident memory of the process."),
