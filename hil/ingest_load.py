@@ -1,66 +1,61 @@
 """`python -m hil.ingest_load PORT NODES`: thousands of connected edges that only report, in one process that costs little.
 
-Every edge has its own connection, key and sequence numbers. Reports are signed before a stretch begins, because on hardware of their own
-all edges sign at the same time; the messages on the wire are those of the shipped edge. Orders come on stdin, one JSON document a line
-(`rate` in messages per second, `seconds`, `file`), the answer to each on stdout. `file` gets one row for each report: edge, sequence
-number, time at which it was published, time at which the broker acknowledged it (0 if never).
+Every edge has its own connection, key and sequence numbers. Packets are made and signed before a stretch begins, because on hardware of
+their own all edges sign at the same time, and each says the time at which it is due; the bytes on the wire are those of the shipped edge
+(`hil.ingest_packets`). What a report costs here is one `send` and the reading of its acknowledgement. Keep-alive is off: an edge that
+reports more often than its keep-alive never sends a ping. Orders come on stdin, one JSON document a line (`rate` in messages per second,
+`seconds`, `file`), the answer to each on stdout. `file` gets one row for each report: edge, sequence number, time just before it was
+sent, time at which the broker's acknowledgement was read (0 if never).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import resource
+import select
+import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from hil.errors import RunError
 from hil.ingest_keys import COMMUNITY, key_of, name_of
-from protocols.bus import BusMessage
+from hil.ingest_packets import CONNACK, PUBACK, connect_packet, publish_packet, split_packets
 from protocols.messages import SafetyState, Telemetry
 from protocols.signing import Sequencer, Signer
 from protocols.topics import node_topic
 
-KEEPALIVE_S: Final = 60
-MISC_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 120.0
 DRAIN_TIMEOUT_S: Final = 30.0
+SIGNING_S: Final = 2.5e-4
+"""What making one packet is first expected to take; doubled until the due times that the packets name lie ahead."""
+REFUSED: Final = 0x80
 
 
 class Edge:
-    """One connection. Its socket is watched by the loop of the process."""
+    """One connection. What the broker has not acknowledged waits, by packet identifier, in the order of its sending."""
 
-    def __init__(self, index: int, port: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, index: int, port: int) -> None:
         self.index = index
-        self.signer = Signer(key_of(index))
-        self.sequencer = Sequencer(time.time())
-        self.topic = node_topic(COMMUNITY, name_of(index), "telemetry")
         self.connected = False
         self.waiting: dict[int, int] = {}
-        self.acknowledged_s: dict[int, float] = {}
-        self._loop = loop
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name_of(index), protocol=mqtt.MQTTv5)
-        self.client.on_connect = self._on_connect
-        self.client.on_disconnect = self._on_disconnect
-        self.client.on_publish = self._on_publish
-        self.client.on_socket_open = lambda _c, _u, sock: loop.add_reader(sock, self.client.loop_read)
-        self.client.on_socket_close = self._on_close
-        self.client.on_socket_register_write = lambda _c, _u, sock: loop.add_writer(sock, self.client.loop_write)
-        self.client.on_socket_unregister_write = self._on_unregister_write
-        self.client.connect("127.0.0.1", port, keepalive=KEEPALIVE_S)
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(connect_packet(name_of(index)))
+        self.socket.setblocking(False)
+        self._signer = Signer(key_of(index))
+        self._sequencer = Sequencer(time.time())
+        self._topic = node_topic(COMMUNITY, name_of(index), "telemetry")
+        self._identifier = 0
+        self._received = b""
 
-    def report(self, time_s: float) -> tuple[BusMessage, int]:
-        """A signed report as an edge sends it, and its sequence number."""
-        sequence = self.sequencer.next()
+    def report(self, time_s: float) -> tuple[bytes, int, int]:
+        """A signed report as an edge sends it, its packet identifier and its sequence number."""
+        sequence = self._sequencer.next()
         message = Telemetry(
             sender=name_of(self.index),
             time_s=time_s,
@@ -81,110 +76,107 @@ class Edge:
             exceeded_s=0.0,
             state=SafetyState.CONTROLLED,
         )
-        return self.signer.seal(self.topic, message, expiry_s=3600), sequence
+        self._identifier = self._identifier % 65535 + 1
+        return publish_packet(self._signer.seal(self._topic, message, expiry_s=3600), self._identifier), self._identifier, sequence
 
-    def publish(self, message: BusMessage, number: int) -> None:
-        """Send; `number` is the report's place in the stretch."""
-        properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.UserProperty = list(message.properties.items())
-        properties.MessageExpiryInterval = message.expiry_s
-        info = self.client.publish(message.topic, message.payload, 1, False, properties)
-        self.waiting[info.mid] = number
+    def send(self, packet: bytes, identifier: int, number: int) -> None:
+        """Send at once; `number` is the report's place in the stretch."""
+        self.waiting[identifier] = number
+        if self.socket.send(packet) != len(packet):
+            raise RunError(f"the broker does not read what {name_of(self.index)} sends")
 
-    def _on_connect(self, *_: Any) -> None:
-        self.connected = True
+    def read(self) -> list[int]:
+        """The places of the reports that the broker has acknowledged now."""
+        data = self.socket.recv(4096)
+        if data == b"":
+            raise RunError(f"the broker closed the connection of {name_of(self.index)}")
+        packets, self._received = split_packets(self._received + data)
+        numbers = []
+        for kind, body in packets:
+            if kind == CONNACK:
+                self.connected = body[1] == 0
+            elif kind == PUBACK and (len(body) == 2 or body[2] < REFUSED):
+                numbers.append(self.waiting.pop(int.from_bytes(body[:2], "big")))
+        return numbers
 
-    def _on_disconnect(self, *_: Any) -> None:
-        self.connected = False
 
-    def _on_publish(self, _client: Any, _userdata: Any, mid: int, *_: Any) -> None:
-        number = self.waiting.pop(mid, None)
-        if number is not None:
-            self.acknowledged_s[number] = time.time()
+class Edges:
+    """All connections, watched together."""
 
-    def _on_unregister_write(self, _client: Any, _userdata: Any, sock: Any) -> None:
-        self._loop.remove_writer(sock)
+    def __init__(self, port: int, nodes: int) -> None:
+        self._poll = select.epoll()
+        self._of: dict[int, Edge] = {}
+        self._all: list[Edge] = []
+        for index in range(nodes):
+            edge = Edge(index, port)
+            self._all.append(edge)
+            self._of[edge.socket.fileno()] = edge
+            self._poll.register(edge.socket, select.EPOLLIN)
+        deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
+        while not all(edge.connected for edge in self._all):
+            if time.monotonic() > deadline_s:
+                raise RunError(f"only {sum(edge.connected for edge in self._all)} of {nodes} edges found the broker")
+            self._read(0.05)
 
-    def _on_close(self, _client: Any, _userdata: Any, sock: Any) -> None:
-        self._loop.remove_reader(sock)
-        self._loop.remove_writer(sock)
+    def stretch(self, rate: float, seconds: float, file: Path) -> dict[str, float]:
+        """Publish at an even rate, edge after edge; wait for what is still unacknowledged at the end."""
+        count = round(rate * seconds)
+        begin_s, reports = self._prepared(rate, count)
+        published_s, acknowledged_s = np.zeros(count), np.zeros(count)
+        while (left_s := begin_s - time.time()) > 0.0:
+            time.sleep(left_s)
+        used_s, late_s = _cpu_s(), 0.0
+        for number, (edge, packet, identifier, _) in enumerate(reports):
+            due_s = begin_s + number / rate
+            acknowledged = self._read(0.0) if number % 8 == 0 else []
+            while (left_s := due_s - time.time()) > 0.0:
+                acknowledged += self._read(left_s)
+            now_s = time.time()
+            acknowledged_s[acknowledged] = now_s
+            late_s = max(late_s, now_s - due_s)
+            published_s[number] = now_s
+            edge.send(packet, identifier, number)
+        spent_s = time.time() - begin_s
+        deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
+        while any(edge.waiting for edge in self._all) and time.monotonic() < deadline_s:
+            acknowledged_s[self._read(0.05)] = time.time()
+        used_s = _cpu_s() - used_s
+        for edge in self._all:
+            edge.waiting.clear()
+        index, sequence = [edge.index for edge, *_ in reports], [last for *_, last in reports]
+        np.save(file, np.column_stack((index, sequence, published_s, acknowledged_s)))
+        return {
+            "published": count,
+            "acknowledged": int(np.count_nonzero(acknowledged_s)),
+            "seconds": spent_s,
+            "cpu_s": used_s,
+            "late_s": late_s,
+        }
+
+    def _prepared(self, rate: float, count: int) -> tuple[float, deque[tuple[Edge, bytes, int, int]]]:
+        """When the stretch begins, and its packets, each of which names its own due time."""
+        allowed_s = SIGNING_S
+        while True:
+            begin_s = time.time() + 1.0 + count * allowed_s
+            reports = deque[tuple[Edge, bytes, int, int]]()
+            for number in range(count):
+                edge = self._all[number % len(self._all)]
+                reports.append((edge, *edge.report(begin_s + number / rate)))
+            if time.time() < begin_s:
+                return begin_s, reports
+            allowed_s *= 2.0
+
+    def _read(self, timeout_s: float) -> list[int]:
+        return [number for descriptor, _ in self._poll.poll(timeout_s) for number in self._of[descriptor].read()]
 
 
 def main() -> None:
     """Connect, say so, and follow orders until stdin ends."""
-    asyncio.run(_run(int(sys.argv[1]), int(sys.argv[2])))
-
-
-async def _run(port: int, nodes: int) -> None:
-    loop = asyncio.get_running_loop()
-    edges: list[Edge] = []
-    for index in range(nodes):
-        edges.append(Edge(index, port, loop))
-        await asyncio.sleep(0)
-    deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
-    while not all(edge.connected for edge in edges):
-        if time.monotonic() > deadline_s:
-            raise RunError(f"only {sum(edge.connected for edge in edges)} of {nodes} edges found the broker")
-        await asyncio.sleep(0.05)
-    upkeep = loop.create_task(_upkeep(edges))
-    _say({"connected": nodes})
-    while (line := await loop.run_in_executor(None, sys.stdin.readline)) != "":
+    edges = Edges(int(sys.argv[1]), int(sys.argv[2]))
+    _say({"connected": int(sys.argv[2])})
+    for line in sys.stdin:
         order = json.loads(line)
-        _say(await _stretch(edges, float(order["rate"]), float(order["seconds"]), Path(order["file"])))
-    upkeep.cancel()
-
-
-async def _stretch(edges: list[Edge], rate: float, seconds: float, file: Path) -> dict[str, float]:
-    """Publish at an even rate, edge after edge; wait for what is still unacknowledged at the end."""
-    count = round(rate * seconds)
-    begin_s = time.time() + 2.0 + count * 2.5e-4
-    reports = [edges[number % len(edges)].report(begin_s + number / rate) for number in range(count)]
-    published_s = np.zeros(count)
-    begin_s = max(begin_s, time.time() + 0.5)
-    cpu_s = _cpu_s()
-    late_s = 0.0
-    for number, at_s in enumerate(_times(begin_s, rate, count)):
-        while (left_s := at_s - time.time()) > 0.0:
-            await asyncio.sleep(left_s)
-        if number % 16 == 0:
-            await asyncio.sleep(0)
-        late_s = max(late_s, -left_s)
-        published_s[number] = time.time()
-        edges[number % len(edges)].publish(reports[number][0], number)
-    spent_s = time.time() - begin_s
-    deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
-    while any(edge.waiting for edge in edges) and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.05)
-    cpu_s = _cpu_s() - cpu_s
-    acknowledged_s = np.zeros(count)
-    for edge in edges:
-        for number, at_s in edge.acknowledged_s.items():
-            acknowledged_s[number] = at_s
-        edge.acknowledged_s.clear()
-        edge.waiting.clear()
-    index = np.arange(count) % len(edges)
-    np.save(file, np.column_stack((index, [sequence for _, sequence in reports], published_s, acknowledged_s)))
-    return {
-        "published": count,
-        "acknowledged": int(np.count_nonzero(acknowledged_s)),
-        "seconds": spent_s,
-        "cpu_s": cpu_s,
-        "late_s": late_s,
-        "connected": sum(edge.connected for edge in edges),
-    }
-
-
-def _times(begin_s: float, rate: float, count: int) -> Iterator[float]:
-    for number in range(count):
-        yield begin_s + number / rate
-
-
-async def _upkeep(edges: list[Edge]) -> None:
-    """Keep the connections alive, a few at a time."""
-    while True:
-        for edge in edges:
-            edge.client.loop_misc()
-            await asyncio.sleep(MISC_S / len(edges))
+        _say(edges.stretch(float(order["rate"]), float(order["seconds"]), Path(order["file"])))
 
 
 def _cpu_s() -> float:

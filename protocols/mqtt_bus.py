@@ -31,6 +31,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from protocols.bus import BusMessage, Will
 from protocols.errors import BusError
 from protocols.files import read_private
+from protocols.mqtt_client import MqttClient
 from protocols.topics import matches
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class MqttBus:
         self._kept_filter = kept_until_handled
         self._kept: list[tuple[int, int]] = []
         self._handed_out: list[tuple[int, int]] = []
+        self._at_once: list[int] = []
         self._outbox: deque[tuple[float, BusMessage]] = deque()
         self._unacknowledged: set[int] = set()
         self._arrived = asyncio.Event()
@@ -95,8 +97,10 @@ class MqttBus:
         self._will = will
         self._client = self._make_client(client_id)
 
-    def _make_client(self, client_id: str) -> mqtt.Client:
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, manual_ack=True)
+    def _make_client(self, client_id: str) -> MqttClient:
+        client = MqttClient(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, manual_ack=True, take=self._take
+        )
         client.max_queued_messages_set(self._settings.queue_limit)
         client.max_inflight_messages_set(200)
         client.connect_timeout = 5.0
@@ -270,30 +274,30 @@ class MqttBus:
 
     def _acknowledge_handled(self) -> None:
         """Packet identifiers belong to one connection: what an earlier one delivered is delivered again by this one."""
-        for session, mid in self._handed_out:
-            if session == self._sessions and self._connected:
-                self._client.ack(mid, 1)
+        if self._connected:
+            self._client.acknowledge(mid for session, mid in self._handed_out if session == self._sessions)
         self._handed_out = []
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        full = len(self._inbox) >= self._settings.queue_limit
-        if self._kept_filter is not None and message.qos == 1 and not full and matches(self._kept_filter, message.topic):
-            self._kept.append((self._sessions, message.mid))
-        else:
+        if message.qos == 2:
             client.ack(message.mid, message.qos)
+        pairs = getattr(message.properties, "UserProperty", None) or []
+        content = BusMessage(
+            topic=message.topic, payload=bytes(message.payload), qos=message.qos, retain=message.retain, properties=dict(pairs)
+        )
+        self._take(message.mid, content)
+
+    def _take(self, mid: int, message: BusMessage) -> None:
+        full = len(self._inbox) >= self._settings.queue_limit
+        if message.qos == 1:
+            if self._kept_filter is not None and not full and matches(self._kept_filter, message.topic):
+                self._kept.append((self._sessions, mid))
+            else:
+                self._at_once.append(mid)
         if full:
             self._dropped += 1
             return
-        pairs = getattr(message.properties, "UserProperty", None) or []
-        self._inbox.append(
-            BusMessage(
-                topic=message.topic,
-                payload=bytes(message.payload),
-                qos=message.qos,
-                retain=message.retain,
-                properties=dict(pairs),
-            )
-        )
+        self._inbox.append(message)
         self._arrived.set()
 
     def _on_publish(self, client: mqtt.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
@@ -308,7 +312,14 @@ class MqttBus:
 
     def _watch(self, sock: Any) -> None:
         if self._loop is not None and sock.fileno() >= 0:
-            self._loop.add_reader(sock, self._client.loop_read)
+            self._loop.add_reader(sock, self._read)
+
+    def _read(self) -> None:
+        more = self._client.read_burst()
+        self._client.acknowledge(self._at_once)
+        self._at_once.clear()
+        if more and self._loop is not None:
+            self._loop.call_soon(self._read)
 
     def _on_socket_close(self, client: mqtt.Client, userdata: Any, sock: Any) -> None:
         self._on_loop(self._unwatch, sock)
