@@ -4,9 +4,9 @@ What is changed against the published algorithm, and why:
 
 * Whoever pays decides. P_D2L is the end-users' choice, so nobody is sold what it did not order; as long as the negotiated price stays
   below the retail price nobody orders any.
-* Each price depends on the answers. DisCo and end-users negotiate the net load itself by consensus ADMM: the signal is a price for each
-  bus and interval, a target and a weight; the answer is the net load nearest to what the price makes of the target. The DisCo keeps
-  lambda_M and its network to itself, the end-users keep their limits.
+* Each price depends on the answers. DisCo and end-users negotiate the net load itself (`coordinator.mechanisms.consensus`): the signal is
+  a price for each bus and interval, a target and a weight; the answer is the net load nearest to what the price makes of the target. The
+  DisCo keeps lambda_M and its network to itself, the end-users keep their limits.
 * The network is there. The paper names a 33-bus network and writes no equation of it; here the DisCo buys its losses at the wholesale
   price, loss_t = sum_k r_k (sum of net load below k)^2 / V^2, so the price of a bus rises with its distance.
 
@@ -14,9 +14,6 @@ At the end the multiplier is the marginal cost of net load, lambda_M (1 + d loss
 their prices were scaled by one factor, since (3) and (5) hold for quantities alone. That factor divides the money: `settle` chooses it
 such that end-users on one side, aggregators and DisCo on the other, gain the same against the market without interplay (case 1). The
 aggregators keep the margin that (7) gives them.
-
-Source of the iteration: S. Boyd et al., Distributed optimization and statistical learning via ADMM, 2011, sections 3.4.1 (penalty), 3.4.3
-(relaxation) and 7.1 (consensus).
 """
 
 from __future__ import annotations
@@ -27,15 +24,12 @@ from typing import Self
 
 import numpy as np
 
+from coordinator.mechanisms.consensus import Balancing, Consensus
 from coordinator.mechanisms.conversation import ConversationError, Step
 from coordinator.mechanisms.disco.market import Accounts, DiscoMarket, FlexibleLoads, FloatArray, IntArray, Trade, accounts
 from coordinator.mechanisms.signals import NetResponse, NetSignal, flaw_of
 
-RELAXATION = 1.6
-PENALTY_FACTOR = 2.0
-PENALTY_RATIO = 5.0
-PENALTY_EVERY = 5
-PENALTY_LAST_ROUND = 60
+BALANCING = Balancing(ratio=5.0, factor=2.0, every=5, last_round=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +42,6 @@ class BusOfUsers:
         """The allowed net load nearest to what the price makes of the target."""
         wish_w = signal.target_w - signal.price_per_kwh / signal.weight
         return NetResponse(net_w=self.loads.nearest(wish_w[None])[0])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NegotiationState:
-    """`target_w` and `multiplier_per_kwh` are (buses, T); a weight is as in the signal."""
-
-    target_w: FloatArray
-    multiplier_per_kwh: FloatArray
-    weight: float
-    rounds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,24 +73,22 @@ class NegotiatedPricing:
         """The buses."""
         return self.buses
 
-    def begin(self) -> Step[NegotiationState, NetSignal, Agreement]:
+    def begin(self) -> Step[Consensus, NetSignal, Agreement]:
         """Start from nothing traded at the prices of the market without interplay."""
         price = self.market.regional_per_kwh[self.region_of_bus]
-        return self._step(NegotiationState(target_w=np.zeros_like(price), multiplier_per_kwh=price, weight=self.weight, rounds=0))
+        return self._step(Consensus(target_w=np.zeros_like(price), price_per_kwh=price, weight=self.weight))
 
-    def hear(self, state: NegotiationState, responses: Mapping[str, NetResponse]) -> Step[NegotiationState, NetSignal, Agreement]:
+    def hear(self, state: Consensus, responses: Mapping[str, NetResponse]) -> Step[Consensus, NetSignal, Agreement]:
         """The DisCo's best target for these answers, and the multiplier that moves towards it."""
         answer_w = np.array([responses[bus].net_w for bus in self.buses])
-        relaxed_w = RELAXATION * answer_w + (1.0 - RELAXATION) * state.target_w
-        target_w = self._target_w(relaxed_w + state.multiplier_per_kwh / state.weight, state.weight)
-        multiplier = state.multiplier_per_kwh + state.weight * (relaxed_w - target_w)
+        target_w = self._target_w(state.wish_w(answer_w), state.weight)
         moved = float(np.max(np.abs(target_w - state.target_w)))
         apart = float(np.max(np.abs(answer_w - target_w)))
-        following = NegotiationState(target_w=target_w, multiplier_per_kwh=multiplier, weight=state.weight, rounds=state.rounds + 1)
+        following = state.after(answer_w, target_w)
         if max(moved, apart) <= self.tolerance_w:
-            outcome = Agreement(net_w=answer_w, price_per_kwh=multiplier, rounds=following.rounds)
+            outcome = Agreement(net_w=answer_w, price_per_kwh=following.price_per_kwh, rounds=following.rounds)
             return Step(state=following, signals={}, outcome=outcome)
-        return self._step(replace(following, weight=_next_weight(following, moved, apart)))
+        return self._step(BALANCING.balanced(following, apart, moved))
 
     def flaw(self, group: str, response: NetResponse) -> str | None:
         """A response must be a finite number for every interval."""
@@ -133,25 +115,8 @@ class NegotiatedPricing:
         right = vectors.T @ (weight * wish_w - wholesale)
         return np.asarray(vectors @ (right / (weight + 2.0 * wholesale * values[:, None])))
 
-    def _step(self, state: NegotiationState) -> Step[NegotiationState, NetSignal, Agreement]:
-        signals = {
-            bus: NetSignal(
-                price_per_kwh=state.multiplier_per_kwh[place], target_w=state.target_w[place], weight=state.weight
-            )
-            for place, bus in enumerate(self.buses)
-        }
-        return Step(state=state, signals=signals)
-
-
-def _next_weight(state: NegotiationState, moved_w: float, apart_w: float) -> float:
-    """Balance the two residuals now and then, and stop doing so in time for the proof of convergence to hold."""
-    if state.rounds % PENALTY_EVERY or state.rounds > PENALTY_LAST_ROUND:
-        return state.weight
-    if apart_w > PENALTY_RATIO * moved_w:
-        return state.weight * PENALTY_FACTOR
-    if moved_w > PENALTY_RATIO * apart_w:
-        return state.weight / PENALTY_FACTOR
-    return state.weight
+    def _step(self, state: Consensus) -> Step[Consensus, NetSignal, Agreement]:
+        return Step(state=state, signals=state.signals(self.buses))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ over net loads x (communities, T). tariff(P) is retail P for P > 0 and feed_in P
 multiplier of sum_c x_c = P, lies between feed-in and retail: at retail where the market is short, at feed-in where it is long, and
 anywhere between where it balances itself (source 002, equation 4). A community pays that price and its own marginal losses.
 
-Iterated by consensus ADMM with over-relaxation and a penalty that is balanced for some rounds (S. Boyd et al., 2011, sections 3.4 and 7.3).
+Iterated by consensus (`coordinator.mechanisms.consensus`) with a penalty that is balanced for some rounds.
 A response is locally feasible, so the outcome is made of responses; what the last targets differ from them goes to the retailer.
 """
 
@@ -18,27 +18,13 @@ from typing import Self
 
 import numpy as np
 
+from coordinator.mechanisms.consensus import Balancing, Consensus
 from coordinator.mechanisms.conversation import Step
 from coordinator.mechanisms.p2p.community import Tariff
 from coordinator.mechanisms.p2p.losses import LossModel
 from coordinator.mechanisms.signals import FloatArray, NetResponse, NetSignal, flaw_of
 
-RELAXATION = 1.6
-BALANCE_RATIO = 3.0
-BALANCE_FACTOR = 2.0
-BALANCE_EVERY = 3
-BALANCE_LAST_ROUND = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarketState:
-    """`target_w` and `price_per_kwh` are (communities, T), `market_per_kwh` (T,) the price of the last clearing."""
-
-    target_w: FloatArray
-    price_per_kwh: FloatArray
-    market_per_kwh: FloatArray
-    weight: float
-    rounds: int
+BALANCING = Balancing(ratio=3.0, factor=2.0, every=3, last_round=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,27 +61,26 @@ class CommunityMarket:
         """The communities."""
         return self.names
 
-    def begin(self) -> Step[MarketState, NetSignal, Clearing]:
+    def begin(self) -> Step[Consensus, NetSignal, Clearing]:
         """Nothing traded, at the middle of feed-in and retail."""
         periods = self.tariff.retail_per_kwh.size
         middle = 0.5 * (self.tariff.retail_per_kwh + self.tariff.feed_in_per_kwh)
         price = np.tile(middle, (len(self.names), 1))
         zero = np.zeros((len(self.names), periods))
-        return self._step(MarketState(target_w=zero, price_per_kwh=price, market_per_kwh=middle, weight=self.weight, rounds=0))
+        return self._step(Consensus(target_w=zero, price_per_kwh=price, weight=self.weight))
 
-    def hear(self, state: MarketState, responses: Mapping[str, NetResponse]) -> Step[MarketState, NetSignal, Clearing]:
+    def hear(self, state: Consensus, responses: Mapping[str, NetResponse]) -> Step[Consensus, NetSignal, Clearing]:
         """Clear the market for these answers, and move prices towards the clearing."""
         answer_w = np.array([responses[name].net_w for name in self.names])
-        relaxed_w = RELAXATION * answer_w + (1.0 - RELAXATION) * state.target_w
-        target_w, market = self._clear(relaxed_w + state.price_per_kwh / state.weight, state.weight)
-        price = state.price_per_kwh + state.weight * (relaxed_w - target_w)
+        target_w, market = self._clear(state.wish_w(answer_w), state.weight)
         apart, moved = _rms(answer_w - target_w), _rms(target_w - state.target_w)
-        following = MarketState(target_w=target_w, price_per_kwh=price, market_per_kwh=market, weight=state.weight, rounds=state.rounds + 1)
+        following = state.after(answer_w, target_w)
         if max(apart, moved) <= self.tolerance_frac * max(_rms(answer_w), 1.0):
             costs = np.array([responses[name].own_cost for name in self.names])
-            clearing = Clearing(net_w=answer_w, market_per_kwh=market, price_per_kwh=price, own_costs=costs, rounds=following.rounds)
+            price, rounds = following.price_per_kwh, following.rounds
+            clearing = Clearing(net_w=answer_w, market_per_kwh=market, price_per_kwh=price, own_costs=costs, rounds=rounds)
             return Step(state=following, signals={}, outcome=clearing)
-        return self._step(replace(following, weight=_balanced(following, apart, moved)))
+        return self._step(BALANCING.balanced(following, apart, moved))
 
     def flaw(self, group: str, response: NetResponse) -> str | None:
         """A response must be a finite number for every interval."""
@@ -128,23 +113,8 @@ class CommunityMarket:
         market = np.clip(balanced, self.tariff.feed_in_per_kwh, self.tariff.retail_per_kwh)
         return np.asarray((free - market[:, None] * per_price).T), market
 
-    def _step(self, state: MarketState) -> Step[MarketState, NetSignal, Clearing]:
-        signals = {
-            name: NetSignal(price_per_kwh=state.price_per_kwh[place], target_w=state.target_w[place], weight=state.weight)
-            for place, name in enumerate(self.names)
-        }
-        return Step(state=state, signals=signals)
-
-
-def _balanced(state: MarketState, apart: float, moved: float) -> float:
-    """Balance both residuals every few rounds, and no longer once convergence must be left alone."""
-    if state.rounds % BALANCE_EVERY or state.rounds > BALANCE_LAST_ROUND:
-        return state.weight
-    if apart > BALANCE_RATIO * moved:
-        return state.weight * BALANCE_FACTOR
-    if moved > BALANCE_RATIO * apart:
-        return state.weight / BALANCE_FACTOR
-    return state.weight
+    def _step(self, state: Consensus) -> Step[Consensus, NetSignal, Clearing]:
+        return Step(state=state, signals=state.signals(self.names))
 
 
 def _rms(values: FloatArray) -> float:
