@@ -139,7 +139,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
     ("elections under faults", ("election_runs_violations",), _elections),
     ("the page in a browser, before 200 homes", ("page_useful_paint", "page_update_latency_p95"), _page),
     ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),
-    ("5,000 reporting edges at one coordinator", ("ingest_lost", "ingest_p99", "ingest_limit"), _ingest),
+    ("5,000 reporting edges at one coordinator", ("ingest_lost", "ingest_p99", "ingest_cpu", "ingest_edges_cpu", "ingest_limit"), _ingest),
     (
         "a broker that is killed under 210 edges",
         ("restart_back", "restart_storm", "restart_lost", "restart_envelope_breaches"),
