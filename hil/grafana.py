@@ -201,7 +201,7 @@ def _source_variable() -> dict[str, Any]:
 def _instance_variable(origin: str) -> dict[str, Any]:
     query = f"label_values({origin}, instance)"
     return {
-        "name": "instance", "label": "Instance", "type": "query", "datasource": SOURCE, "definition": query,
+        "name": "instance", "label": "Instance", "type": "query", "datasource": SOURCE,
         "query": {"query": query, "refId": "instance"}, "refresh": 2, "sort": 1, "includeAll": False, "multi": False,
     }  # fmt: skip
 

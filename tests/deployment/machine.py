@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,18 @@ def bootstrap(root: Path) -> None:
     command = ["debootstrap", "--variant=minbase", f"--include={include}", "bookworm", str(root), MIRROR]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def repacked(package: Path, version: str, folder: Path) -> Path:
+    """The same package under another version: what an upgrade, and a way back, is tried with."""
+    tree = folder / "tree"
+    subprocess.run(["dpkg-deb", "-R", str(package), str(tree)], check=True)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
+    name, _, architecture = package.stem.split("_")
+    made = folder / f"{name}_{version}_{architecture}.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(tree), str(made)], check=True, stdout=subprocess.DEVNULL)
+    return made
 
 
 class Machine:

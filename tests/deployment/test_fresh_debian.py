@@ -23,7 +23,7 @@ import pytest
 from edge.envelope_control import ControlState
 from protocols.messages import DefaultControl, EnvelopeControl, EnvelopeSchedule
 from tests.deployment.community import NAME, Brokers, Community, Voice, until
-from tests.deployment.machine import Machine, bootstrap, missing
+from tests.deployment.machine import Machine, bootstrap, missing, repacked
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "deploy-an-edge.md"
@@ -110,17 +110,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Si
     with Brokers(community, "mosquitto"), Bench() as bench, Machine(root, f"cw{os.getpid()}") as machine:
         shutil.copy(package, root / "root" / package.name)
         yield Site(base, machine, community, bench, package)
-
-
-def repacked(package: Path, version: str, folder: Path) -> Path:
-    """The same package under another version."""
-    tree = folder / "tree"
-    subprocess.run(["dpkg-deb", "-R", str(package), str(tree)], check=True)
-    control = tree / "DEBIAN" / "control"
-    control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
-    made = folder / f"commonwatt-edge_{version}_amd64.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(tree), str(made)], check=True, stdout=subprocess.DEVNULL)
-    return made
 
 
 def show(machine: Machine, name: str) -> str:

@@ -62,7 +62,9 @@ def test_a_maintainer_script_is_sound_and_knows_its_role(script: str) -> None:
 def test_the_image_is_made_of_the_package() -> None:
     text = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
     assert "deploy/build_deb.py" in text
-    assert "USER commonwatt-$ROLE" in text
+    for role in ("edge", "coordinator"):
+        _, _, stage = text.partition(f" AS {role}\n")
+        assert f"USER commonwatt-{role}\n" in stage.partition("\nFROM")[0], "nobody in particular runs it"
 
 
 @pytest.mark.slow
