@@ -11,6 +11,7 @@ The caller owns the time: `run` loops on the wall clock, the bench calls `step` 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,13 +21,14 @@ from coordinator.aggregation.office import CommunityOffice
 from coordinator.allocation import Allocator, Compute
 from coordinator.assembly import open_store, read_network, read_signer, read_verifier
 from coordinator.config import CoordinatorConfig, check_nodes
-from coordinator.demand import NodeView
+from coordinator.demand import NodeView, network_limits
 from coordinator.errors import ConfigError
 from coordinator.horizon import Horizon
 from coordinator.journal import Journal
 from coordinator.listening import Listener
 from coordinator.market.assembly import HeldMechanism, Site, loss_form, make_mechanism
 from coordinator.market.desk import MarketDesk
+from coordinator.market.settings import out_of_order
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
 from coordinator.powerflow.balanced import balanced_feeder
@@ -102,7 +104,7 @@ class CoordinatorService:
         self.office = office
         if office is None and config.aggregation.enabled:
             self.office = CommunityOffice(config, network, now_s=clock.now_s(), sequence=self._speaker.number)
-        self.market = _market_desk(config, network, self._speaker)
+        self.market = _market_desk(config, network, self.views, self._speaker)
         self._listener = Listener(bus, self._verifier, self._journal, self.views, self._ledger, self.office, self.market)
         allocator = Allocator(config, network, compute)
         self._horizon = Horizon(config, clock, allocator, self._ledger, self._journal, self.views, self.office)
@@ -124,6 +126,9 @@ class CoordinatorService:
         table = tables.controls
         self._ledger.restore(recording.control_of(row) for row in store.rows(table, table.c.start_s + table.c.duration_s > now_s))
         await self._horizon.verify_default(now_s)
+        remark = out_of_order(self._config.market)
+        if self.market is not None and remark is not None:
+            self._journal.note(now_s, "market", remark)
         self._publish_due_s = self._refresh_due_s = self._status_due_s = self._clock.monotonic_s()
         self._listener.subscribe(self._config.identity.community)
         if self.office is not None:
@@ -212,7 +217,8 @@ class CoordinatorService:
         for done in self.market.take_concluded():
             words = f"negotiation {done.number}: {'agreed' if done.outcome is not None else 'not agreed'} after {done.rounds} rounds"
             named = "".join(f"; without {name}: {why}" for name, why in done.left_out.items())
-            self._journal.note(now_s, "market", words + named)
+            refused = "" if done.refusal is None else f": {done.refusal}"
+            self._journal.note(now_s, "market", words + refused + named)
 
     def _remember(self) -> None:
         """What a restart needs; the reserve covers the messages of one period."""
@@ -245,13 +251,21 @@ class CoordinatorService:
         self._speaker.send_status(state, tuple(conditions.values()), now_s)
 
 
-def _market_desk(config: CoordinatorConfig, network: Network, speaker: Speaker) -> MarketDesk | None:
+def _market_desk(config: CoordinatorConfig, network: Network, views: Mapping[str, NodeView], speaker: Speaker) -> MarketDesk | None:
     """The desk of the mechanism that the configuration names; its questions are numbered by `speaker`."""
     section, index = config.market, network.connection_index
     if section.mechanism == "none":
         return None
     losses = loss_form(balanced_feeder(network) if network.is_balanced else unbalanced_feeder(network))
-    site = Site(connections={node.name: index[node.connection] for node in config.nodes}, losses_per_w2=losses)
+    site = Site(
+        connections={node.name: index[node.connection] for node in config.nodes},
+        losses_per_w2=losses,
+        network=network,
+        limits=network_limits(config),
+        nodes={node.name: node for node in config.nodes},
+        views=views,
+        q_per_w=config.envelopes.q_per_w,
+    )
 
     def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
         return make_mechanism(section, site, names, start_s)

@@ -121,8 +121,12 @@ class EdgeAgent:
     def _make_market(self) -> MarketPart | None:
         if not (self._coordinated and self.config.market.enabled):
             return None
+        site = self.config.site
         return MarketPart(
-            now_s=self._clock.now_s, monotonic_s=self._clock.monotonic_s, deadline_s=self.config.schedule.deadline_s
+            now_s=self._clock.now_s,
+            monotonic_s=self._clock.monotonic_s,
+            deadline_s=self.config.schedule.deadline_s,
+            ratings_w=(site.import_rating_w, site.export_rating_w),
         )
 
     def _make_scheduler(self, contract: LimitSet, rng: random.Random) -> ControlScheduler:

@@ -95,10 +95,14 @@ class Respondent:
 class MarketPart:
     """What the edge's agent is given (`edge.correspondence.Community`) where a mechanism asks the household."""
 
-    def __init__(self, *, now_s: Callable[[], float], monotonic_s: Callable[[], float], deadline_s: float) -> None:
+    def __init__(
+        self, *, now_s: Callable[[], float], monotonic_s: Callable[[], float], deadline_s: float, ratings_w: tuple[float, float]
+    ) -> None:
+        """`ratings_w` are what the connection carries, into the household and out of it."""
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._deadline_s = deadline_s
+        self._ratings_w = ratings_w
         self._made: Made | None = None
         self._made_s = float("-inf")
         self._agreement: Agreement | None = None
@@ -135,7 +139,8 @@ class MarketPart:
             if ask.round != 0 or self._made is None or self._now_s() - self._made_s > PLANS_TRUSTED_S:
                 return
             self.number = ask.negotiation
-            self.respondent = Respondent(self._made.household, self._made.inputs, self._monotonic_s, self._deadline_s)
+            inputs = bounded_by(self._made.inputs, self._ratings_w) if ask.secures else self._made.inputs
+            self.respondent = Respondent(self._made.household, inputs, self._monotonic_s, self._deadline_s)
         if not ask.final:
             self._ask = ask
             return
@@ -170,6 +175,14 @@ def _done(found: MarketAnswer | None) -> asyncio.Future[MarketAnswer | None]:
     future: asyncio.Future[MarketAnswer | None] = asyncio.get_running_loop().create_future()
     future.set_result(found)
     return future
+
+
+def bounded_by(inputs: ScheduleInputs, ratings_w: tuple[float, float]) -> ScheduleInputs:
+    """Inputs with what the connection carries (into the household, out of it) instead of the limits in force."""
+    import numpy as np
+
+    into_w, out_w = (np.full(inputs.steps, rating_w) for rating_w in ratings_w)
+    return msgspec.structs.replace(inputs, import_limit_w=into_w, export_limit_w=out_w)
 
 
 def own_cost(household: Household, inputs: ScheduleInputs, schedule: Schedule) -> float:

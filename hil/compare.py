@@ -2,7 +2,8 @@
 
 Every column is a whole run of the bench: the same homes, sun, people and prices, the same controllers, and a power-flow plant. `none` is
 every home for itself; `doe` is verified envelopes alone; the others negotiate inside those envelopes. Faults stay out unless asked for.
-Bills are those of the meters at the scenario's tariff; where members trade, less what they gained by it.
+Bills are those of the meters at the scenario's tariff; where members trade, less what they gained by it; where the
+network operator buys services, less what it paid for those that were delivered.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from hil.scenario import LoadedScenario, load_scenario
 
 NONE = "none"
 HELD = (NONE, "doe", *get_args(HeldName))
-STUDIED = ("dfe", "hierarchical")
+STUDIED = ("dfe",)
 """Mechanisms that have a study, and that no scenario can hold yet."""
 
 
@@ -51,6 +52,8 @@ class Compared(Struct, frozen=True, kw_only=True):
     served_kwh: float
     unserved_kwh: float
     traded_kwh: float
+    services_kwh: float
+    services_paid: float
     negotiations: int
     agreed: int
     rounds: int
@@ -152,6 +155,8 @@ ROWS = (
     ("served [kWh]", "served_kwh", "{:.1f}"),
     ("not served [kWh]", "unserved_kwh", "{:.2f}"),
     ("traded [kWh]", "traded_kwh", "{:.2f}"),
+    ("grid services delivered [kWh]", "services_kwh", "{:.2f}"),
+    ("paid for them [{currency}]", "services_paid", "{:.2f}"),
     ("negotiations", "negotiations", "{}"),
     ("agreed", "agreed", "{}"),
     ("rounds", "rounds", "{}"),
@@ -190,6 +195,9 @@ def column(name: str, summary: RunSummary, violations: int, seconds: float) -> C
     bills = np.array([home.bill for home in summary.homes])
     if market is not None and market.trading is not None:
         bills = bills - np.array(market.trading.gains)
+    services = None if market is None else market.services
+    if services is not None:
+        bills = bills - np.array(services.paid)
     return Compared(
         mechanism=name,
         cost=float(bills.sum()),
@@ -207,6 +215,8 @@ def column(name: str, summary: RunSummary, violations: int, seconds: float) -> C
         served_kwh=figures.load_kwh + figures.ev_kwh,
         unserved_kwh=figures.p2_shed_kwh + figures.ev_missing_kwh,
         traded_kwh=0.0 if market is None or market.trading is None else market.trading.traded_kwh,
+        services_kwh=0.0 if services is None else services.delivered_kwh,
+        services_paid=0.0 if services is None else sum(services.paid),
         negotiations=0 if market is None else market.negotiations,
         agreed=0 if market is None else market.agreed,
         rounds=0 if market is None else market.rounds,

@@ -18,34 +18,23 @@ from msgspec import Struct
 
 from coordinator.market.assembly import outcome_cost
 from coordinator.market.desk import Concluded, MarketDesk
-from coordinator.market.settings import MarketSection
+from coordinator.market.settings import MarketSection, out_of_order
 from coordinator.market.wire import Heading, Response, Signal, ask_of, response_of
 from coordinator.mechanisms.conversation import converse
-from coordinator.mechanisms.p2p.market import Clearing
 from edge.market import MarketPart, Respondent
+from hil.agreements import AgreedPrices, AgreedService, AgreementFlow, Checker, prices_of, services_of, worst_of
+from hil.services import Services
+from hil.trading import Trading
 
 Floats = npt.NDArray[np.float64]
 DEADLINE_S = 5.0
 
 
-class AgreedPrices(Struct, frozen=True, kw_only=True):
-    """The market's price of one agreement, interval by interval."""
-
-    start_s: float
-    step_s: float
-    price_per_kwh: tuple[float, ...]
-
-
-class Trading(Struct, frozen=True, kw_only=True):
-    """Energy that changed hands between members, and what each home (in the order of the run) gained by it."""
-
-    traded_kwh: float
-    gains: tuple[float, ...]
-
-
 class MarketReport(Struct, frozen=True, kw_only=True):
     """All negotiations of one run. `worst_gap_frac` is how far the cost of an agreement was from that of its twin in this process, and
-    `worst_apart_w` the mean distance of their net imports; None where nothing was agreed. `trading` is None where members do not trade.
+    `worst_apart_w` the mean distance of their net imports; None where nothing was agreed. `refusals` say why nothing was, `remark` what was
+    taken otherwise than it was given. `flow` is what agreements that are kept to the watt would do to the network. `trading` is None where
+    members do not trade, `services` where the network operator buys none.
     """
 
     mechanism: str
@@ -54,10 +43,15 @@ class MarketReport(Struct, frozen=True, kw_only=True):
     rounds: int
     messages: int
     left_out: tuple[str, ...]
+    refusals: tuple[str, ...]
+    remark: str | None
     worst_gap_frac: float | None
     worst_apart_w: float | None
+    flow: AgreementFlow | None
     prices: tuple[AgreedPrices, ...]
+    owed: tuple[AgreedService, ...]
     trading: Trading | None = None
+    services: Services | None = None
 
 
 class Asked(Protocol):
@@ -87,8 +81,10 @@ class Twin:
 class MarketLedger:
     """See the module."""
 
-    def __init__(self, section: MarketSection) -> None:
+    def __init__(self, section: MarketSection, checker: Checker) -> None:
         self._section = section
+        self._checker = checker
+        self._flows: list[AgreementFlow] = []
         self._seen: int | None = None
         self._concluded: list[Concluded] = []
         self._gaps: list[tuple[float, float]] = []
@@ -100,8 +96,9 @@ class MarketLedger:
             return
         self._seen = done.number
         self._concluded.append(done)
-        if done.outcome is None:
+        if done.outcome is None or done.mechanism is None:
             return
+        self._flows.append(self._checker.flow(done.mechanism.groups, done.outcome.net_w))
         twins = {}
         heading = Heading(
             mechanism=self._section.mechanism, negotiation=done.number, round=0, start_s=done.start_s, step_s=self._section.step_s,
@@ -133,17 +130,11 @@ class MarketLedger:
             rounds=sum(done.rounds for done in self._concluded),
             messages=sum(done.messages for done in self._concluded),
             left_out=tuple(named),
+            refusals=tuple(dict.fromkeys(done.refusal for done in self._concluded if done.refusal is not None)),
             worst_gap_frac=max((gap for gap, _ in self._gaps), default=None),
             worst_apart_w=max((apart for _, apart in self._gaps), default=None),
-            prices=tuple(
-                AgreedPrices(start_s=done.start_s, step_s=step_s, price_per_kwh=tuple(_price(done).tolist())) for done in agreed
-            ),
+            remark=out_of_order(self._section),
+            flow=worst_of(self._flows),
+            prices=tuple(item for done in agreed for item in prices_of(done, step_s)),
+            owed=tuple(item for done in agreed for item in services_of(done, step_s)),
         )
-
-
-def _price(done: Concluded) -> Floats:
-    """The price of trade: the market's own where there is one, else the mean of the houses' prices."""
-    assert done.outcome is not None
-    if isinstance(done.outcome, Clearing):
-        return done.outcome.market_per_kwh
-    return np.asarray(done.outcome.price_per_kwh.mean(axis=0))

@@ -16,6 +16,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from coordinator.network.cases import load as load_network
+from coordinator.network.validate import require_valid
+from hil.agreements import Checker
 from hil.checkers import CheckResult
 from hil.commissioning import KeyRing, market_section
 from hil.community import CommunityBench
@@ -27,13 +30,15 @@ from hil.frames import Frame, Glance, Record, glance_of
 from hil.garbage import collecting_seldom
 from hil.households import NeighbourhoodDay
 from hil.market_ledger import MarketLedger, MarketReport
+from hil.metering import INTERVAL_S
 from hil.participants import CoordinatorSlot, EdgeSlot, Surroundings
 from hil.results import RunSummary
 from hil.scenario import LoadedScenario
+from hil.services import settle_services
 from hil.serving import ServedPage
 from hil.stage import SocketStage, Stage
 from hil.taps import BusTap
-from hil.trading import INTERVAL_S, TRADING, settle_trades
+from hil.trading import TRADING, settle_trades
 from hil.watching import Watching
 from hil.world import World
 from protocols.clock import ManualClock
@@ -110,7 +115,7 @@ class FeederRun:
             community=self._community,
         )
         market = market_section(scenario, day)
-        self._market = MarketLedger(market) if coordinated and market.mechanism != "none" else None
+        self._market = MarketLedger(market, self._checker()) if coordinated and market.mechanism != "none" else None
         self._watching = Watching(scenario, day, world, coordinated=coordinated)
         self._edges: tuple[EdgeSlot, ...] = ()
         self._coordinator: CoordinatorSlot | None = None
@@ -148,13 +153,20 @@ class FeederRun:
         return RunOutcome(summary=summary, checks=checks, plan=self.plan, record=self._watching.record, timings=timings)
 
     def _traded(self, report: MarketReport) -> MarketReport:
-        """The report with what members traded, where the mechanism is one in which they do."""
+        """The report with what members traded and what they delivered, where the mechanism is one in which they do."""
         if report.mechanism not in TRADING:
             return report
         record, day = self._watching.record, self._day
         begins_s = np.arange(record.start_s, record.start_s + record.samples * record.sample_s, INTERVAL_S)
         trading = settle_trades(record, day.tariff.prices(begins_s, day.utc_offset_s), report.prices)
-        return msgspec.structs.replace(report, trading=trading)
+        services = settle_services(record, report.owed) if report.owed else None
+        return msgspec.structs.replace(report, trading=trading, services=services)
+
+    def _checker(self) -> Checker:
+        """An independent power flow for what is agreed."""
+        network = require_valid(load_network(self._around.loaded.network_folder))
+        connections = {home.name: home.site.connection for home in self._world.homes}
+        return Checker(network, connections, self._scenario.coordinator.reactive_frac)
 
     async def _start(self) -> None:
         self._edges = tuple(EdgeSlot(home, self._around) for home in self._world.homes)

@@ -11,40 +11,43 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
+from hil.agreements import AgreedPrices, in_force
 from hil.frames import Record
-from hil.market_ledger import AgreedPrices, Trading
+from hil.metering import metered
 
 Floats = npt.NDArray[np.float64]
-INTERVAL_S = 300.0
-TRADING = frozenset({"p2p"})
+TRADING = frozenset({"p2p", "hierarchical"})
 """Mechanisms held live in which members trade with each other."""
+
+
+class Trading(Struct, frozen=True, kw_only=True):
+    """Energy that changed hands between members, and what each home (in the order of the run) gained by it."""
+
+    traded_kwh: float
+    gains: tuple[float, ...]
 
 
 def settle_trades(record: Record, prices: tuple[Floats, Floats], agreed: Sequence[AgreedPrices]) -> Trading:
     """Settle the trades of a run; `prices` are retail and feed-in at the beginning of every whole interval."""
-    each = max(round(INTERVAL_S / record.sample_s), 1)
-    count = record.samples // each
-    net_w = record.home["net_import_w"][: count * each].astype(np.float64).reshape(count, each, -1).mean(axis=1).T
-    times_s = record.start_s + each * record.sample_s * np.arange(count, dtype=np.float64)
-    retail, feed_in = prices[0][:count], prices[1][:count]
-    market = np.clip(agreed_price(times_s, agreed), feed_in, retail)
-    held = np.isfinite(market)
+    times_s, interval_s, net_w = metered(record)
+    gains, traded_kwh = np.zeros(len(record.homes)), 0.0
+    for item, at in in_force(times_s, agreed):
+        held = at >= 0
+        rows = [record.homes.index(home) for home in item.homes] if item.homes else list(range(len(record.homes)))
+        retail, feed_in = (price[: times_s.size][held] for price in prices)
+        market = np.clip(np.array(item.price_per_kwh)[at[held]], feed_in, retail)
+        traded_w, gain = _settle(net_w[rows][:, held], market, retail, feed_in)
+        traded_kwh += traded_w * interval_s / 3.6e6
+        gains[rows] += gain * interval_s / 3.6e6
+    return Trading(traded_kwh=traded_kwh, gains=tuple(gains.tolist()))
+
+
+def _settle(net_w: Floats, market: Floats, retail: Floats, feed_in: Floats) -> tuple[float, Floats]:
+    """What homes (homes, T) traded with each other, and what each gained, both summed over intervals."""
     bought_w, sold_w = np.maximum(net_w, 0.0), np.maximum(-net_w, 0.0)
     larger = np.maximum(bought_w.sum(axis=0), sold_w.sum(axis=0))
-    share = held / np.where(larger > 0.0, larger, 1.0)
+    share = 1.0 / np.where(larger > 0.0, larger, np.inf)
     bought_w, sold_w = bought_w * sold_w.sum(axis=0) * share, sold_w * bought_w.sum(axis=0) * share
-    kwh = each * record.sample_s / 3.6e6
-    price = np.where(held, market, 0.0)
-    gains = ((retail - price) * bought_w + (price - feed_in) * sold_w).sum(axis=1) * kwh
-    return Trading(traded_kwh=float(bought_w.sum()) * kwh, gains=tuple(gains.tolist()))
-
-
-def agreed_price(times_s: Floats, agreed: Sequence[AgreedPrices]) -> Floats:
-    """The price of the newest agreement that had begun by each time and not run out; NaN where there is none."""
-    found = np.full(times_s.size, np.nan)
-    for agreement in sorted(agreed, key=lambda item: item.start_s):
-        at = np.floor((times_s - agreement.start_s) / agreement.step_s).astype(np.int64)
-        inside = (at >= 0) & (at < len(agreement.price_per_kwh))
-        found[inside] = np.array(agreement.price_per_kwh)[at[inside]]
-    return found
+    return float(bought_w.sum()), np.asarray(((retail - market) * bought_w + (market - feed_in) * sold_w).sum(axis=1))

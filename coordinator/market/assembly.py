@@ -13,15 +13,21 @@ from typing import Any, Protocol
 import numpy as np
 from msgspec import Struct
 
+from coordinator.config import NodeSection
+from coordinator.demand import NodeView
+from coordinator.envelopes.values import Limits
+from coordinator.market.hierarchy import Ahead, hierarchy
 from coordinator.market.settings import HeldName, MarketSection
 from coordinator.market.wire import Outcome, Response, Signal
 from coordinator.mechanisms.conversation import Mechanism
 from coordinator.mechanisms.disco.market import DiscoMarket
 from coordinator.mechanisms.disco.negotiated import NegotiatedPricing
+from coordinator.mechanisms.hierarchical.households import HouseholdClearing, HouseholdMarket
 from coordinator.mechanisms.p2p.community import Tariff
 from coordinator.mechanisms.p2p.losses import LossModel
 from coordinator.mechanisms.p2p.market import Clearing, CommunityMarket
 from coordinator.mechanisms.signals import FloatArray
+from coordinator.network.model import Network
 from coordinator.powerflow.radial import RadialFeeder
 from protocols.tariff import prices_per_kwh
 
@@ -40,11 +46,17 @@ HeldMechanism = Mechanism[Any, Signal, Response, Any]
 
 class Site(Struct, frozen=True, kw_only=True, eq=False):
     """What is known of a feeder and the nodes on it: the place of each node's connection among those of the network, and what the feeder
-    loses for active powers x of all its connections, x' losses_per_w2 x.
+    loses for active powers x of all its connections, x' losses_per_w2 x. `views` are what nodes have said last, at any time; `q_per_w` is
+    the reactive power assumed for each watt of a node.
     """
 
     connections: Mapping[str, int]
     losses_per_w2: FloatArray
+    network: Network
+    limits: Limits
+    nodes: Mapping[str, NodeSection]
+    views: Mapping[str, NodeView]
+    q_per_w: float
 
 
 def tariff_of(section: MarketSection, start_s: float) -> Tariff:
@@ -121,7 +133,23 @@ def build_mechanism(
     )
 
 
-MAKERS: Mapping[HeldName, Making] = {"p2p": _of_net_loads, "disco": _of_net_loads}
+def _of_levels(section: MarketSection, site: Site, names: tuple[str, ...], start_s: float) -> HeldMechanism:
+    return hierarchy(
+        names,
+        network=site.network,
+        limits=site.limits,
+        nodes=site.nodes,
+        views=site.views,
+        ahead=Ahead(start_s=start_s, step_s=section.step_s, intervals=section.intervals),
+        tariff=tariff_of(section, start_s),
+        weight=section.weight_per_kwh_w,
+        tolerance_frac=section.tolerance_frac,
+        margin_pu=section.margin_pu,
+        q_per_w=site.q_per_w,
+    )
+
+
+MAKERS: Mapping[HeldName, Making] = {"p2p": _of_net_loads, "disco": _of_net_loads, "hierarchical": _of_levels}
 
 
 def outcome_cost(mechanism: HeldMechanism, outcome: Outcome, step_s: float) -> float:
@@ -129,6 +157,8 @@ def outcome_cost(mechanism: HeldMechanism, outcome: Outcome, step_s: float) -> f
     match mechanism, outcome:
         case CommunityMarket(), Clearing():
             return mechanism.cost(outcome, step_s)
+        case HouseholdMarket(), HouseholdClearing():
+            return mechanism.cost(outcome)
         case NegotiatedPricing(), _:
             bought_w = outcome.net_w.sum(axis=0) + mechanism.loss_w(outcome.net_w)
             return float((mechanism.market.wholesale_per_kwh * bought_w).sum() * mechanism.market.kwh_per_w)

@@ -16,7 +16,7 @@ from msgspec import Struct
 from coordinator.market.assembly import HeldMechanism
 from coordinator.market.settings import MarketSection
 from coordinator.market.wire import Heading, Outcome, Response, Signal, ask_of, closing_ask, response_of
-from coordinator.mechanisms.conversation import Step
+from coordinator.mechanisms.conversation import ConversationError, Step
 from protocols.messages import MarketAnswer, MarketAsk
 
 PLANS_TRUSTED_S = 1800.0
@@ -27,15 +27,18 @@ Maker = Callable[[tuple[str, ...], float], HeldMechanism]
 
 
 class Concluded(Struct, frozen=True, kw_only=True, eq=False):
-    """How one negotiation ended. `outcome` is None where nothing was agreed; `mechanism` is that of the nodes that stayed to the end."""
+    """How one negotiation ended. `outcome` is None where nothing was agreed, and `refusal` says why where it is not for want of rounds;
+    `mechanism` is that of the nodes that stayed to the end, None where there was none for the nodes that are there.
+    """
 
     number: int
     start_s: float
-    mechanism: HeldMechanism
+    mechanism: HeldMechanism | None
     outcome: Outcome | None
     rounds: int
     messages: int
     left_out: Mapping[str, str]
+    refusal: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,14 +98,17 @@ class MarketDesk:
             flaw = talk.mechanism.flaw(name, response)
             if flaw is not None:
                 flaws[name] = flaw
-        if flaws:
-            talk.left_out |= flaws
-            if len(talk.mechanism.groups) - len(flaws) < FEWEST:
-                return self._close(talk, None, now_s)
-            talk.mechanism = talk.mechanism.without(frozenset(flaws))
-            talk.step = talk.mechanism.begin()
-        else:
-            talk.step = talk.mechanism.hear(talk.step.state, talk.answers)
+        talk.left_out |= flaws
+        if len(talk.mechanism.groups) - len(flaws) < FEWEST:
+            return self._close(talk, None, now_s)
+        try:
+            if flaws:
+                talk.mechanism = talk.mechanism.without(frozenset(flaws))
+                talk.step = talk.mechanism.begin()
+            else:
+                talk.step = talk.mechanism.hear(talk.step.state, talk.answers)
+        except ConversationError as error:
+            return self._close(talk, None, now_s, str(error))
         if talk.step.outcome is not None or talk.rounds + 1 >= self._section.rounds_max:
             return self._close(talk, talk.step.outcome, now_s)
         return self._ask(talk, now_s)
@@ -113,8 +119,24 @@ class MarketDesk:
             return []
         self._due_s = (now_s // self._section.period_s + 1.0) * self._section.period_s
         start_s = now_s // self._section.step_s * self._section.step_s
-        mechanism = self._make(names, start_s)
         left_out = {name: "no plan of it is known" for name in self._nodes if name not in names}
+        try:
+            mechanism = self._make(names, start_s)
+        except ConversationError as error:
+            self._conclude(
+                Concluded(
+                    number=int(now_s),
+                    start_s=start_s,
+                    mechanism=None,
+                    outcome=None,
+                    rounds=0,
+                    messages=0,
+                    left_out=left_out,
+                    refusal=str(error),
+                )
+            )
+            return []
+        left_out |= {name: "the mechanism has no place for it" for name in names if name not in mechanism.groups}
         self._talk = _Talk(
             number=int(now_s), start_s=start_s, mechanism=mechanism, step=mechanism.begin(), asked_s=now_s, rounds=-1, left_out=left_out
         )
@@ -128,7 +150,7 @@ class MarketDesk:
         heading = self._heading(talk, now_s)
         return [ask_of(heading, name, self._sequence(), signal) for name, signal in talk.step.signals.items()]
 
-    def _close(self, talk: _Talk, outcome: Outcome | None, now_s: float) -> list[MarketAsk]:
+    def _close(self, talk: _Talk, outcome: Outcome | None, now_s: float, refusal: str | None = None) -> list[MarketAsk]:
         """Tell everybody who was asked how it ended; whoever was left out plans by its own tariff again."""
         self._talk = None
         heading = self._heading(talk, now_s)
@@ -136,7 +158,7 @@ class MarketDesk:
             closing_ask(heading, name, self._sequence(), outcome, place, float(talk.step.state.weight))
             for place, name in enumerate(talk.mechanism.groups)
         ]
-        self.latest = Concluded(
+        concluded = Concluded(
             number=talk.number,
             start_s=talk.start_s,
             mechanism=talk.mechanism,
@@ -144,9 +166,14 @@ class MarketDesk:
             rounds=talk.rounds + 1,
             messages=talk.messages + len(asks),
             left_out=talk.left_out,
+            refusal=refusal,
         )
-        self._concluded.append(self.latest)
+        self._conclude(concluded)
         return asks
+
+    def _conclude(self, concluded: Concluded) -> None:
+        self.latest = concluded
+        self._concluded.append(concluded)
 
     def _heading(self, talk: _Talk, now_s: float) -> Heading:
         return Heading(

@@ -15,6 +15,8 @@ from coordinator.mechanisms.signals import FloatArray, NetResponse, NetSignal
 from protocols.messages import MarketAnswer, MarketAsk
 
 SENDER = "coordinator"
+SECURING = frozenset({"hierarchical"})
+"""Mechanisms that keep the network within its limits themselves."""
 
 Signal = NetSignal
 """Whatever a mechanism that is held live may ask of a node."""
@@ -66,9 +68,7 @@ def response_of(answer: MarketAnswer) -> Response:
 NOTHING = NetSignal(price_per_kwh=np.zeros(1), target_w=np.zeros(1), weight=0.0)
 
 
-def _ask(
-    heading: Heading, node: str, sequence: int, signal: NetSignal, *, final: bool = False, agreed: bool = False
-) -> MarketAsk:
+def _ask(heading: Heading, node: str, sequence: int, signal: NetSignal, *, final: bool = False, agreed: bool = False) -> MarketAsk:
     return MarketAsk(
         sender=SENDER,
         time_s=heading.time_s,
@@ -79,6 +79,7 @@ def _ask(
         round=heading.round,
         final=final,
         agreed=agreed,
+        secures=heading.mechanism in SECURING,
         start_s=heading.start_s,
         step_s=heading.step_s,
         weight_per_kwh_w=signal.weight,

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from coordinator.market.wire import SECURING
 from hil.errors import ScenarioError
 from hil.orchestrate import Mode, Order, run_order
 from hil.results import WITH_ENVELOPES, Results, RunSummary
@@ -23,7 +24,7 @@ from hil.studies.result import Findings, Row, Say, Verdict, Word
 SCENARIO = "street"
 CYCLE_S = 60.0
 WITHIN = 0.01
-MECHANISM_OF = {"doe": "doe", "p2pdnr": "p2p", "community": "p2p", "disco33": "disco"}
+MECHANISM_OF = {"doe": "doe", "p2pdnr": "p2p", "community": "p2p", "disco33": "disco", "hierarchical594": "hierarchical"}
 """What a study's mechanism is called where homes hold it; `doe` has no study of its own."""
 
 
@@ -43,7 +44,7 @@ def live_study(name: str, *, seed: int, hours: float, mosquitto: Path | None, sa
             results = _play(loaded, mode, seed, folder / mode, mosquitto)
             runs[mode] = results.runs[WITH_ENVELOPES]
             violations += sum(entry.violations for entry in results.checkers if mode == "lockstep")
-    rows = (*_agreement_rows(runs["lockstep"]), *_day_rows(runs["lockstep"], runs["sim"]), _checker_row(violations))
+    rows = (*_agreement_rows(runs["lockstep"], loaded), *_day_rows(runs["lockstep"], runs["sim"]), _checker_row(violations))
     met = all(row.met is not False for row in rows)
     return Findings(
         source=f"mechanism {mechanism} held live by 30 controllers, against the same in one process",
@@ -85,7 +86,7 @@ def _play(loaded: LoadedScenario, mode: Mode, seed: int, out: Path, mosquitto: P
     return run_order(order, lambda run, done, total: None)
 
 
-def _agreement_rows(live: RunSummary) -> tuple[Row, ...]:
+def _agreement_rows(live: RunSummary, loaded: LoadedScenario) -> tuple[Row, ...]:
     """How the negotiations of the live day ended, and how far from their twins."""
     market = live.market
     if market is None:
@@ -103,7 +104,40 @@ def _agreement_rows(live: RunSummary) -> tuple[Row, ...]:
         ),
         Row(quantity="cost of an agreement, off its twin [%]", ours=100.0 * gap, target="<= 1 %", met=gap <= WITHIN, note=words),
         Row(quantity="net imports agreed, off their twin [W]", ours=apart_w, note=words),
-        Row(quantity="homes left out", ours=float(len(market.left_out)), note="; ".join(market.left_out)),
+        Row(quantity="homes left out", ours=float(len(market.left_out)), note="; ".join((*market.left_out, *market.refusals))),
+        *_network_rows(live, loaded),
+        *_service_rows(live),
+    )
+
+
+def _network_rows(live: RunSummary, loaded: LoadedScenario) -> tuple[Row, ...]:
+    """What agreements that are kept to the watt would do to the network; only a mechanism that secures it has to answer for that."""
+    market, limits = live.market, loaded.scenario.limits
+    if market is None or market.flow is None:
+        return ()
+    flow, answers = market.flow, market.mechanism in SECURING
+    words = "power-grid-model, all phases" if answers else "power-grid-model, all phases; this mechanism leaves the network to envelopes"
+    rows = (
+        ("highest voltage agreed [V]", flow.voltage_max_v, f"<= {limits.voltage_max_v:g}", flow.voltage_max_v <= limits.voltage_max_v),
+        ("lowest voltage agreed [V]", flow.voltage_min_v, f">= {limits.voltage_min_v:g}", flow.voltage_min_v >= limits.voltage_min_v),
+        ("transformer agreed [%]", 100.0 * flow.transformer_frac, "<= 100", flow.transformer_frac <= limits.transformer_frac),
+    )
+    return tuple(
+        Row(quantity=name, ours=ours, target=target if answers else "", met=bool(met) if answers else None, note=words)
+        for name, ours, target, met in rows
+    )
+
+
+def _service_rows(live: RunSummary) -> tuple[Row, ...]:
+    """What the network operator bought, where it buys anything."""
+    services = None if live.market is None else live.market.services
+    if services is None:
+        return ()
+    words = f"{services.delivered_kwh:.1f} of {services.owed_kwh:.1f} kWh by the meters, from contracts made without the network"
+    return (
+        Row(quantity="grid services owed, most at once [kW]", ours=services.owed_kw),
+        Row(quantity="grid services delivered [kWh]", ours=services.delivered_kwh, note=words),
+        Row(quantity="paid for grid services [$]", ours=sum(services.paid), note="for what was delivered, at the price that moved it"),
     )
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hil.agreements import AgreedPrices, in_force
 from hil.cli import main
 from hil.compare import HELD, mechanisms_named
 from hil.errors import ScenarioError
 from hil.frames import Record
-from hil.market_ledger import AgreedPrices
-from hil.trading import agreed_price, settle_trades
+from hil.trading import settle_trades
 
 
 def test_a_quarter_of_an_hour_under_three_mechanisms_is_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,8 +38,7 @@ def test_a_quarter_of_an_hour_under_three_mechanisms_is_one_table(tmp_path: Path
     ("arguments", "words"),
     [
         (["--mechanisms", "none,dfe"], "mechanism 'dfe' is studied, and no scenario can hold it yet"),
-        (["--mechanisms", "hierarchical"], "mechanism 'hierarchical' is studied"),
-        (["--mechanisms", "doe,auction"], "mechanism 'auction' does not exist, expected some of none, doe, p2p, disco"),
+        (["--mechanisms", "doe,auction"], "mechanism 'auction' does not exist, expected some of none, doe, p2p, disco, hierarchical"),
         (["--mechanisms", "doe,doe"], "names one of them twice"),
         (["--mechanisms", ","], "names none"),
         (["--hours", "0"], "--hours must be above 0"),
@@ -94,5 +93,7 @@ def test_the_newest_agreement_sets_the_price_until_it_has_run_out() -> None:
         AgreedPrices(start_s=900.0, step_s=900.0, price_per_kwh=(0.4, 0.5)),
         AgreedPrices(start_s=0.0, step_s=900.0, price_per_kwh=(0.1, 0.2, 0.3)),
     )
-    found = agreed_price(np.array([0.0, 899.0, 900.0, 1800.0, 2700.0]), agreed)
-    assert np.array_equal(found, [0.1, 0.1, 0.4, 0.5, np.nan], equal_nan=True)
+    (newer, at_newer), (older, at_older) = in_force(np.array([0.0, 899.0, 900.0, 1800.0, 2700.0]), agreed)
+    assert (newer, older) == agreed
+    assert at_newer.tolist() == [-1, -1, 0, 1, -1]
+    assert at_older.tolist() == [0, 0, -1, -1, -1], "it is over once there is a newer one, also where that has run out"

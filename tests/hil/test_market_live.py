@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
+from coordinator.market.settings import HeldName
 from hil.broker import find_mosquitto
 from hil.errors import ScenarioError
 from hil.market_ledger import MarketReport
@@ -37,9 +39,9 @@ def played(mechanism: str, hours: float, mode: Mode, folder: Path) -> MarketRepo
     return outcome.summary.market
 
 
-@pytest.mark.parametrize("mechanism", ["p2p", "disco"])
+@pytest.mark.parametrize("mechanism", get_args(HeldName))
 def test_what_thirty_controllers_agree_is_what_their_twins_agree_in_one_process(mechanism: str, tmp_path: Path) -> None:
-    report = played(mechanism, 0.1, "sim", tmp_path)
+    report = played(mechanism, 0.2 if mechanism == "hierarchical" else 0.1, "sim", tmp_path)
     assert (report.negotiations, report.agreed) == (1, 1)
     assert report.left_out == ()
     assert report.worst_gap_frac is not None and report.worst_gap_frac <= 0.01
@@ -48,7 +50,7 @@ def test_what_thirty_controllers_agree_is_what_their_twins_agree_in_one_process(
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto: run `commonwatt-hil broker --install`")
-@pytest.mark.parametrize("mechanism", ["p2p", "disco"])
+@pytest.mark.parametrize("mechanism", get_args(HeldName))
 def test_the_same_holds_over_a_real_broker_and_real_modbus(mechanism: str, tmp_path: Path) -> None:
     report = played(mechanism, 0.25, "lockstep", tmp_path)
     assert report.agreed == report.negotiations == 1

@@ -56,6 +56,15 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """Prices of levels 3 and 4 that a conversation begins with, and the contract of its market stage where there is one already."""
+
+    price_per_kwh: FloatArray
+    network: NetworkPrices
+    first: Contract | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HierarchyState:
     """Prices of levels 3 and 4, what was heard last, and the contract of the market stage once there is one."""
 
@@ -71,9 +80,9 @@ class HierarchyState:
 class Clearing:
     """The outcome, communities in the order of `names`: the contract of the market, the one that is secure, and the prices between them.
 
-    `service_paid` (communities,) is what the network operator pays each of them; `network_per_kwh` (communities, T) and `end_per_kwh`
-    (ends, T) are its prices; `voltage_excess_pu` and `branch_excess_frac` are what its own AC power flow says of the result (negative is
-    room).
+    `service_paid` (communities,) is what the network operator pays each of them; `network_per_kwh` (communities, T),
+    `end_per_kwh` (ends, T) and `branch_per_kwh` (branches, T) are its prices; `voltage_excess_pu` and `branch_excess_frac` are what its own
+    AC power flow says of the result (negative is room).
     """
 
     names: tuple[str, ...]
@@ -82,6 +91,7 @@ class Clearing:
     fee_per_kwh: FloatArray
     network_per_kwh: FloatArray
     end_per_kwh: FloatArray
+    branch_per_kwh: FloatArray
     service_paid: FloatArray
     voltage_excess_pu: float
     branch_excess_frac: float
@@ -101,7 +111,8 @@ class HierarchicalMarket:
     """The conversation of levels 3 and 4 with communities, which must be in the order of the network operator's areas.
 
     `step_w` is how far answers move for a unit of price. Settled when what prices and quantities disagree about is worth less than
-    `gap_frac` of the bill, answers move less than `tolerance_frac`, and voltages are within `tolerance_pu` of what is planned.
+    `gap_frac` of the bill, answers move less than `tolerance_frac`, and voltages are within `tolerance_pu` of what is planned. It begins
+    with the `opening`, where there is one, and ends with the market stage where it `is_market_alone`.
     """
 
     names: tuple[str, ...]
@@ -112,6 +123,8 @@ class HierarchicalMarket:
     gap_frac: float = 1.5e-3
     tolerance_frac: float = 2e-3
     tolerance_pu: float = 1e-3
+    opening: Opening | None = None
+    is_market_alone: bool = False
 
     def __post_init__(self) -> None:
         periods = self.retailer.tariff.retail_per_kwh.size
@@ -132,12 +145,15 @@ class HierarchicalMarket:
         return self.step_s / HOUR_S / W_PER_KW
 
     def begin(self) -> Step[HierarchyState, MarketSignal, Clearing]:
-        """The middle of the standing offers, and no price of the network."""
+        """The middle of the standing offers, and no price of the network, where nothing else is given to begin with."""
+        opening = self.opening
+        if opening is None:
+            opening = Opening(price_per_kwh=self.retailer.first_price_per_kwh, network=self.network.silent, first=None)
         start = HierarchyState(
-            price_per_kwh=self.retailer.first_price_per_kwh,
-            network=self.network.silent,
+            price_per_kwh=opening.price_per_kwh,
+            network=opening.network,
             heard=None,
-            first=None,
+            first=opening.first,
             rounds=0,
             market_rounds=0,
         )
@@ -160,14 +176,15 @@ class HierarchicalMarket:
         )
         rounds = state.rounds + 1
         following = replace(state, heard=sums, rounds=rounds)
-        gap = self._gap_frac(now, state.network)
+        gap = self._gap_frac(now)
         quiet = state.heard is not None and gap <= self.gap_frac and _moved_frac(sums, before) <= self.tolerance_frac
-        excess = self.network.excess(self.network.state(sums)) if quiet else (np.inf, np.inf)
-        secure = excess[0] <= self.tolerance_pu and excess[1] <= self.tolerance_frac
+        excess = self.excess(sums) if quiet else (np.inf, np.inf)
         if quiet and state.first is None:
             following = replace(following, first=now, market_rounds=rounds)
-        if quiet and secure:
-            return Step(state=following, signals={}, outcome=self._clearing(following, now, state.network, excess, gap))
+        if quiet and (self.is_market_alone or self.is_secure(excess)):
+            assert following.first is not None
+            counted = {"market_rounds": following.market_rounds, "rounds": rounds}
+            return Step(state=following, signals={}, outcome=self.clearing(now, following.first, state.network, excess, **counted))
         reach = Reach(
             communities=np.array([answer.reach for answer in answers]), ends=np.concatenate([answer.end_reach for answer in answers])
         )
@@ -178,6 +195,14 @@ class HierarchicalMarket:
             network = self.network.prices_after(state.network, sums, before, reach, self.step_w)
             self._refuse_what_no_price_moves(network)
         return self._step(replace(following, price_per_kwh=price, network=network))
+
+    def excess(self, sums: NetworkSums) -> tuple[float, float]:
+        """By how much sums are beyond what is planned for, by AC power flow: voltage [pu], and branches (of their planned rating)."""
+        return self.network.excess(self.network.state(sums))
+
+    def is_secure(self, excess: tuple[float, float]) -> bool:
+        """Whether that is little enough."""
+        return excess[0] <= self.tolerance_pu and excess[1] <= self.tolerance_frac
 
     def flaw(self, group: str, response: MarketResponse) -> str | None:
         """Sums must be finite, of the right shapes, and possible at the community's transformer."""
@@ -205,7 +230,7 @@ class HierarchicalMarket:
         gone = frozenset(self.names.index(name) for name in groups)
         return replace(self, names=tuple(name for name in self.names if name not in groups), network=self.network.without(gone))
 
-    def _gap_frac(self, now: Contract, network: NetworkPrices) -> float:
+    def _gap_frac(self, now: Contract) -> float:
         """What levels 2 to 4 would still gain by moving their prices, of what communities pay."""
         net_w = now.sums.net_w
         spread = now.inside_per_kwh - now.price_per_kwh
@@ -232,9 +257,10 @@ class HierarchicalMarket:
         areas = self.network.areas
         return f"transformer {areas[row].transformer.id}" if row < len(areas) else f"line {self.network.watched_lines[row - len(areas)]}"
 
-    def _clearing(self, state: HierarchyState, now: Contract, prices: NetworkPrices, excess: tuple[float, float], gap: float) -> Clearing:
-        first = state.first
-        assert first is not None
+    def clearing(
+        self, now: Contract, first: Contract, prices: NetworkPrices, excess: tuple[float, float], *, market_rounds: int, rounds: int
+    ) -> Clearing:
+        """The outcome where `first` was the contract of the market, and `now` is the one that the network operator's prices led to."""
         network_per_kwh = self.network.network_price_per_kwh(prices)
         moved = (network_per_kwh * (now.sums.net_w - first.sums.net_w)).sum(axis=1)
         at_ends = (prices.end_per_kwh * (now.sums.end_w - first.sums.end_w)).sum(axis=1)
@@ -246,13 +272,14 @@ class HierarchicalMarket:
             fee_per_kwh=self.retailer.fee_per_kwh,
             network_per_kwh=network_per_kwh,
             end_per_kwh=prices.end_per_kwh,
+            branch_per_kwh=prices.branch_per_kwh,
             service_paid=-self.kwh_per_w * moved,
             voltage_excess_pu=excess[0],
             branch_excess_frac=excess[1],
-            gap_frac=gap,
+            gap_frac=self._gap_frac(now),
             wear=now.wear,
-            market_rounds=state.market_rounds,
-            rounds=state.rounds,
+            market_rounds=market_rounds,
+            rounds=rounds,
         )
 
     def _step(self, state: HierarchyState) -> Step[HierarchyState, MarketSignal, Clearing]:

@@ -114,6 +114,21 @@ class Members:
         self._projection = BatteryProjection(batteries=self.fleet.batteries, periods=self.fleet.periods)
         self.restart()
 
+    @property
+    def name(self) -> str:
+        """The community."""
+        return self.fleet.name
+
+    @property
+    def count(self) -> int:
+        """How many members there are."""
+        return self.fleet.members
+
+    @property
+    def periods(self) -> int:
+        """How many intervals there are."""
+        return self.fleet.periods
+
     def restart(self) -> None:
         """Back to where nobody has heard a price: panels give all, vehicles charge evenly, batteries rest."""
         fleet = self.fleet

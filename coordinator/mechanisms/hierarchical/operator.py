@@ -10,11 +10,12 @@ nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from coordinator.mechanisms.conversation import ConversationError
-from coordinator.mechanisms.hierarchical.members import Looked, Members, Sums
+from coordinator.mechanisms.hierarchical.members import Looked, Sums
 from coordinator.mechanisms.signals import FloatArray
 
 LEAST_MEMBERS = 10
@@ -53,21 +54,57 @@ class MarketResponse:
     end_reach: FloatArray
 
 
+class Crowd(Protocol):
+    """Whoever stands for the members of a community: they themselves (`members`), or what they wish for (`households`)."""
+
+    @property
+    def name(self) -> str:
+        """The community."""
+
+    @property
+    def count(self) -> int:
+        """How many members there are."""
+
+    @property
+    def periods(self) -> int:
+        """How many intervals there are."""
+
+    @property
+    def reach(self) -> tuple[float, FloatArray]:
+        """How many answer a price of the sum, and of each end."""
+
+    def restart(self) -> None:
+        """Back to where nobody has heard a price."""
+
+    def contract(self) -> None:
+        """What was answered last is what was contracted."""
+
+    def answer(self, price_per_kwh: FloatArray, end_price_per_kwh: FloatArray, step_w: float, looked: Looked) -> Sums:
+        """One step for prices of the sum (T,) and of the ends (ends, T)."""
+
+    def sums(self) -> Sums:
+        """What the present schedules add up to."""
+
+
 @dataclass(slots=True)
 class CommunityOperator:
-    """The operator; it refuses a community so small that a sum would say something of a member."""
+    """The operator; it refuses a community so small that a sum would say something of a member. `opening_per_kwh` (T,) is how far the
+    price inside lies from the retailer's in the beginning: not at all, where it is None.
+    """
 
-    members: Members
+    members: Crowd
     least_members: int = LEAST_MEMBERS
+    opening_per_kwh: FloatArray | None = None
     inside_per_kwh: FloatArray = field(init=False)
     _spread_per_kwh: FloatArray = field(init=False)
     _last: Sums = field(init=False)
 
     def __post_init__(self) -> None:
-        fleet = self.members.fleet
-        if fleet.members < self.least_members:
+        members = self.members
+        if members.count < self.least_members:
             raise ConversationError(
-                f"community {fleet.name} has {fleet.members} members, expected at least {self.least_members}: its sums would give them away"
+                f"community {members.name} has {members.count} members, expected at least {self.least_members}: its sums would give them "
+                "away"
             )
         self._restart()
 
@@ -96,9 +133,14 @@ class CommunityOperator:
             end_reach=end_reach,
         )
 
+    @property
+    def spread_per_kwh(self) -> FloatArray:
+        """How far the price inside lies from the retailer's now (T,)."""
+        return self._spread_per_kwh
+
     def _restart(self) -> None:
-        periods = self.members.fleet.periods
+        periods = self.members.periods
         self.members.restart()
         self._last = self.members.sums()
-        self._spread_per_kwh = np.zeros(periods)
+        self._spread_per_kwh = np.zeros(periods) if self.opening_per_kwh is None else self.opening_per_kwh
         self.inside_per_kwh = np.zeros(periods)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from coordinator.config import decode_config
+from coordinator.envelopes.values import Limits
 from coordinator.errors import ConfigError
 from coordinator.market.assembly import HeldMechanism, Site, loss_form, make_mechanism, outcome_cost, tariff_of
 from coordinator.market.desk import Concluded, MarketDesk
@@ -54,7 +55,10 @@ def homes() -> dict[str, Home]:
 
 
 def desk_for(section: MarketSection) -> MarketDesk:
-    site = Site(connections={name: place for place, name in enumerate(NAMES)}, losses_per_w2=1e-6 * np.eye(len(NAMES)))
+    site = Site(
+        connections={name: place for place, name in enumerate(NAMES)}, losses_per_w2=1e-6 * np.eye(len(NAMES)), network=load("ieee33"),
+        limits=Limits(), nodes={}, views={}, q_per_w=0.0,
+    )  # fmt: skip
 
     def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
         return make_mechanism(section, site, names, start_s)
