@@ -8,14 +8,15 @@ for a street), with Newton-Raphson as fallback; each call starts flat, so a step
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from power_grid_model import CalculationMethod, PowerGridModel, WindingType, initialize_array
+from power_grid_model import CalculationMethod, ComponentType, WindingType, initialize_array
 
 from hil.errors import PlantError
 from hil.feeder import Feeder
+from hil.power_flow import RepeatedPowerFlow, power_flow_options
 
 Floats = npt.NDArray[np.float64]
 _WINDINGS = {"delta": WindingType.delta, "wye_n": WindingType.wye_n, "wye": WindingType.wye}
@@ -60,14 +61,25 @@ class Plant:
         transformers = _transformers(feeder, ids, first_branch + len(lines))
         source = _source(feeder, ids, first_branch + len(lines) + len(transformers))
         loads = _loads(self._bus, int(source["id"][0]) + 1)
-        self._model = PowerGridModel(
-            {"node": _nodes(feeder), "line": lines, "transformer": transformers, "source": source, "asym_load": loads}
-        )
         self._update_load = initialize_array("update", "asym_load", len(loads))
         self._update_load["id"] = loads["id"]
         self._update_source = initialize_array("update", "source", 1)
         self._update_source["id"] = source["id"]
         self._update_source["u_ref"] = source["u_ref"]
+        self._flow = RepeatedPowerFlow(
+            {
+                ComponentType.node: _nodes(feeder),
+                ComponentType.line: lines,
+                ComponentType.transformer: transformers,
+                ComponentType.source: source,
+                ComponentType.asym_load: loads,
+            },
+            update={ComponentType.asym_load: self._update_load, ComponentType.source: self._update_source},
+            outputs=(ComponentType.node, ComponentType.line, ComponentType.transformer, ComponentType.source),
+        )
+        self._methods = [
+            power_flow_options(method) for method in (CalculationMethod.iterative_current, CalculationMethod.newton_raphson)
+        ]
 
     def solve(self, net_import_w: Floats, net_import_var: Floats, source_voltage_pu: float | None = None) -> PlantState:
         """State of the feeder for the net import of every connection, in the order of `feeder.connections`.
@@ -78,41 +90,23 @@ class Plant:
         self._update_load["q_specified"] = net_import_var[:, None] * self._share
         if source_voltage_pu is not None:
             self._update_source["u_ref"] = source_voltage_pu
-        self._model.update(update_data={"asym_load": self._update_load, "source": self._update_source})
-        result = self._calculate(CalculationMethod.iterative_current)
-        if result is None:
-            result = self._calculate(CalculationMethod.newton_raphson)
-        if result is None:
+        if not any(self._flow.solve(method) for method in self._methods):
             raise PlantError(
                 f"feeder {self.feeder.name}: the power flow has no solution at {float(net_import_w.sum()):.0f} W total net import"
             )
-        voltage_pu = result["node"]["u_pu"][self._bus] * self._has_phase
-        transformer_w = result["transformer"]["p_from"].sum(axis=1)
-        source_w = float(result["source"]["p"].sum())
+        results = self._flow.results
+        voltage_pu = results[ComponentType.node]["u_pu"][self._bus] * self._has_phase
+        lines, transformers = results[ComponentType.line], results[ComponentType.transformer]
+        source_w = float(results[ComponentType.source]["p"].sum())
         return PlantState(
             voltage_v=voltage_pu * self._rated_v[:, None],
             voltage_pu=voltage_pu,
-            line_loading=result["line"]["loading"].copy(),
-            transformer_loading=result["transformer"]["loading"].copy(),
-            transformer_w=transformer_w,
+            line_loading=lines["loading"].copy(),
+            transformer_loading=transformers["loading"].copy(),
+            transformer_w=transformers["p_from"].sum(axis=1),
             source_w=source_w,
             losses_w=source_w - float(net_import_w.sum()),
         )
-
-    def _calculate(self, method: CalculationMethod) -> Any:
-        try:
-            return self._model.calculate_power_flow(
-                symmetric=False,
-                error_tolerance=1e-8,
-                max_iterations=50,
-                calculation_method=method,
-                output_component_types=_OUTPUTS,
-            )
-        except (RuntimeError, ValueError):  # the roots of what power-grid-model raises
-            return None
-
-
-_OUTPUTS: Any = ["node", "line", "transformer", "source"]
 
 
 def _nodes(feeder: Feeder) -> npt.NDArray[np.void]:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from power_grid_model import CalculationMethod, ComponentType, PowerGridModel, initialize_array
+from power_grid_model.errors import PowerGridError
 
 from hil.errors import FeederError, PlantError
 from hil.feeder import Feeder, read_feeder
 from hil.plant import Plant
+from hil.power_flow import ERROR_TOLERANCE, MOST_ITERATIONS, RepeatedPowerFlow, power_flow_options
 from hil.scenario import load_scenario
 
 STREET = load_scenario("street").network_folder
@@ -35,6 +38,60 @@ def test_the_same_powers_give_the_same_bits_whatever_was_solved_between() -> Non
     plant.solve(-net_w, net_w, 1.02)
     again = plant.solve(net_w, 0.1 * net_w, plant.feeder.source.voltage_pu)
     assert np.array_equal(first.voltage_v, again.voltage_v, equal_nan=True)
+
+
+def test_solving_again_and_again_gives_the_bits_of_the_public_calls() -> None:
+    """power-grid-model's own `update` and `calculate_power_flow`; beyond what the line can carry neither has an answer."""
+    tables = _two_buses()
+    load, loads = initialize_array("update", "asym_load", 1), ComponentType.asym_load
+    load["id"] = tables[loads]["id"]
+    outputs = [ComponentType.node, ComponentType.line, ComponentType.source]
+    flow, model = RepeatedPowerFlow(tables, {loads: load}, outputs), PowerGridModel(tables)
+    draw = np.random.default_rng(5)
+    for method in (CalculationMethod.iterative_current, CalculationMethod.newton_raphson):
+        options = power_flow_options(method)
+        for power_w in (*draw.uniform(-2e4, 2e4, (20, 3)), np.full(3, 1e8), np.zeros(3)):
+            load["p_specified"], load["q_specified"] = power_w, 0.3 * power_w
+            solved = flow.solve(options)
+            model.update(update_data={loads: load})
+            try:
+                expected = model.calculate_power_flow(
+                    symmetric=False,
+                    error_tolerance=ERROR_TOLERANCE,
+                    max_iterations=MOST_ITERATIONS,
+                    calculation_method=method,
+                    output_component_types=outputs,
+                )
+            except PowerGridError:
+                assert not solved
+                continue
+            assert solved
+            for component in outputs:
+                for name in expected[component].dtype.names:
+                    assert np.array_equal(flow.results[component][name], expected[component][name], equal_nan=True), (component, name)
+
+
+def _two_buses() -> dict[ComponentType, np.ndarray]:
+    tables = {
+        component: initialize_array("input", component, count)
+        for component, count in (
+            (ComponentType.node, 2),
+            (ComponentType.line, 1),
+            (ComponentType.source, 1),
+            (ComponentType.asym_load, 1),
+        )
+    }
+    columns = {
+        ComponentType.node: {"id": [0, 1], "u_rated": 400.0},
+        ComponentType.line: {"id": 2, "from_node": 0, "to_node": 1, "from_status": 1, "to_status": 1, "i_n": 200.0}
+        | {"r1": 0.1, "x1": 0.03, "r0": 0.3, "x0": 0.09, "c1": 0.0, "c0": 0.0, "tan1": 0.0, "tan0": 0.0},
+        ComponentType.source: {"id": 3, "node": 0, "status": 1, "u_ref": 1.0, "sk": 1e7},
+        ComponentType.asym_load: {"id": 4, "node": 1, "status": 1, "type": 0, "p_specified": 0.0, "q_specified": 0.0},
+    }
+    for component, values in columns.items():
+        for name, value in values.items():
+            tables[component][name] = value
+    return tables
 
 
 def test_a_home_that_exports_raises_its_own_phase() -> None:
