@@ -8,6 +8,8 @@ its P2 load (behind a controllable load), its heating element (another), vehicle
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +86,48 @@ class Home:
         found = (self.meter, self.pv, self.battery, self.ev, self.p2, self.tank)
         return {device.name: device for device in found if device is not None}
 
+    def inputs(self, now_s: float, volts: tuple[float, ...], available_w: float, net_import_w: float) -> Inputs:
+        """What the world does in a step that begins now to vehicle, heating element, battery and PV; the circuits want something else."""
+        plugged, requested_wh = self.plugged(now_s)
+        return Inputs(
+            voltage_v=volts,
+            available_w=available_w,
+            net_import_w=net_import_w,
+            plugged=plugged,
+            requested_wh=requested_wh,
+            demand_w=self.tank_demand_w(now_s),
+        )
+
+    def live(self, now_s: float, step_s: float, loads_w: tuple[float, float], inputs: Inputs) -> tuple[tuple[float, ...], float]:
+        """(P1, P2, heating, vehicle, battery, PV) powers at the end of the step, and the reactive power of the devices."""
+        p1_w, p2_wanted_w = loads_w
+        self.p1_wh += p1_w * step_s / 3600.0
+        self.p2.advance(now_s, step_s, Inputs(voltage_v=inputs.voltage_v, demand_w=p2_wanted_w))
+        tank_w = ev_w = battery_w = pv_w = device_var = 0.0
+        if self.tank is not None:
+            self.tank.advance(now_s, step_s, inputs)
+            tank_w = self.tank.power_w
+        if self.ev is not None:
+            self.ev.advance(now_s, step_s, inputs)
+            ev_w, device_var = self.ev.power_w, device_var + self.ev.reactive_var
+        if self.pv is not None:
+            self.pv.advance(now_s, step_s, inputs)
+            pv_w, device_var = self.pv.power_w, device_var + self.pv.reactive_var
+        if self.battery is not None:
+            self.battery.advance(now_s, step_s, inputs)
+            battery_w, device_var = self.battery.power_w, device_var + self.battery.reactive_var
+            self._expect_battery(battery_w, step_s)
+        return (p1_w, self.p2.power_w, tank_w, ev_w, battery_w, pv_w), device_var
+
+    def _expect_battery(self, battery_w: float, step_s: float) -> None:
+        """Carry the bench's own account of the store forward from what flowed at the terminals."""
+        assert self.site.battery is not None
+        energy_wh = battery_w * step_s / 3600.0
+        if battery_w > 0.0:
+            self.battery_expected_wh += energy_wh * self.site.battery.charge_efficiency_frac
+        else:
+            self.battery_expected_wh += energy_wh / self.site.battery.discharge_efficiency_frac
+
     def plugged(self, now_s: float) -> tuple[bool, float]:
         """Whether the vehicle is there, and what its driver wanted from the wall when it came; closes the session that ends."""
         if self.site.ev is None or self.ev is None:
@@ -144,13 +188,14 @@ class World:
         self._net_var = np.zeros(len(feeder.connections))
         flicker = np.random.default_rng(FLICKER_SEED)
         self._source_pu = day.source_voltage_pu + flicker.normal(0.0, FLICKER_PU, len(day.source_voltage_pu))
-        self._p1_w = np.stack([home.profiles.p1_load_w for home in self.homes]).astype(np.float64)
-        self._p1_w = np.maximum(0.0, self._p1_w + flicker.normal(0.0, FLICKER_W, self._p1_w.shape))
-        self._p2_w = np.stack([home.profiles.p2_load_w for home in self.homes]).astype(np.float64)
-        self._load_var = np.stack([home.profiles.load_var for home in self.homes]).astype(np.float64)
-        self._available_w = np.stack([home.profiles.pv_available_w for home in self.homes]).astype(np.float64)
-        self._last_net_w = np.zeros(len(self.homes))
-        self.state = self._solve(0)
+        p1_w = np.stack([home.profiles.p1_load_w for home in self.homes]).astype(np.float64)
+        self._p1_w = _by_step(np.maximum(0.0, p1_w + flicker.normal(0.0, FLICKER_W, p1_w.shape)))
+        self._p2_w = _by_step([home.profiles.p2_load_w for home in self.homes])
+        self._load_var = _by_step([home.profiles.load_var for home in self.homes])
+        self._available_w = _by_step([home.profiles.pv_available_w for home in self.homes])
+        self._last_net_w = [0.0] * len(self.homes)
+        self._phase_places = [[3 * number + phase for phase in home.phase_index] for number, home in enumerate(self.homes)]
+        self._solve(0)
 
     @property
     def rated_v(self) -> float:
@@ -166,28 +211,25 @@ class World:
 
     def step(self, index: int, now_s: float, step_s: float, limits_w: tuple[Floats, Floats], alive: npt.NDArray[np.bool_]) -> Frame:
         """Live through [now_s, now_s + step_s), the step `index` of the profiles. `limits_w` and `alive` are noted in the frame."""
-        count = len(self.homes)
-        parts = np.zeros((6, count))
-        net_var = np.zeros(count)
-        soc_frac = np.full(count, np.nan)
-        p1_w, p2_w = self._p1_w[:, index], self._p2_w[:, index]
-        load_var, available_w = self._load_var[:, index], self._available_w[:, index]
-        voltage_v = self.state.voltage_v[self._row]
-        for number, home in enumerate(self.homes):
-            parts[:, number], net_var[number] = self._live(
-                home, number, now_s, step_s, (float(p1_w[number]), float(p2_w[number])), float(available_w[number]), voltage_v[number]
-            )
-            total_w = p1_w[number] + p2_w[number]
+        lived = []
+        net_var = []
+        wanted = zip(self._p1_w[index].tolist(), self._p2_w[index].tolist(), self._load_var[index].tolist(), strict=True)
+        offered = zip(self._available_w[index].tolist(), self._volts, self._last_net_w, strict=True)
+        for home, (p1_w, p2_w, load_var), (available_w, volts, last_net_w) in zip(self.homes, wanted, offered, strict=True):
+            inputs = home.inputs(now_s, volts, available_w, last_net_w)
+            parts_w, device_var = home.live(now_s, step_s, (p1_w, p2_w), inputs)
+            total_w = p1_w + p2_w
             if total_w > 0.0:
-                net_var[number] += load_var[number] * (parts[0, number] + parts[1, number]) / total_w
-            if home.battery is not None:
-                soc_frac[number] = home.battery.soc_frac
+                device_var += load_var * (parts_w[0] + parts_w[1]) / total_w
+            lived.append(parts_w)
+            net_var.append(device_var)
+        parts = np.ascontiguousarray(np.array(lived).T)
         net_w = parts.sum(axis=0)
-        self._last_net_w = net_w
+        self._last_net_w = net_w.tolist()
         self._net_w[self._row], self._net_var[self._row] = net_w, net_var
-        self.state = self._solve(index)
-        self._read_meters(now_s, step_s, net_w)
-        return self._frame(now_s + step_s, step_s, parts, index, soc_frac, limits_w, alive)
+        self._solve(index)
+        self._read_meters(now_s, step_s)
+        return self._frame(now_s + step_s, step_s, parts, index, limits_w, alive)
 
     def solve_for(self, net_import_w: Floats, net_import_var: Floats) -> PlantState:
         """What the feeder would do if the homes drew this, behind the source voltage of its tables. Moves nothing."""
@@ -211,42 +253,18 @@ class World:
             if abs(counted_wh - flowed_wh) > 1.0 + BALANCE_TOLERANCE_W:
                 tally.add_violation(f"{home.name}: meter counted {counted_wh:.1f} Wh, its parts {flowed_wh:.1f} Wh")
 
-    def _live(
-        self, home: Home, number: int, now_s: float, step_s: float, loads_w: tuple[float, float], available_w: float, voltage_v: Floats
-    ) -> tuple[tuple[float, ...], float]:
-        """(P1, P2, heating, vehicle, battery, PV) powers of one home at the end of the step, and the reactive power of its devices."""
-        volts = tuple(voltage_v[list(home.phase_index)].tolist())
-        p1_w, p2_wanted_w = loads_w
-        home.p1_wh += p1_w * step_s / 3600.0
-        home.p2.advance(now_s, step_s, Inputs(voltage_v=volts, demand_w=p2_wanted_w))
-        tank_w = ev_w = battery_w = pv_w = device_var = 0.0
-        if home.tank is not None:
-            home.tank.advance(now_s, step_s, Inputs(voltage_v=volts, demand_w=home.tank_demand_w(now_s)))
-            tank_w = home.tank.power_w
-        if home.ev is not None:
-            plugged, requested_wh = home.plugged(now_s)
-            home.ev.advance(now_s, step_s, Inputs(voltage_v=volts, plugged=plugged, requested_wh=requested_wh))
-            ev_w, device_var = home.ev.power_w, device_var + home.ev.reactive_var
-        if home.pv is not None:
-            home.pv.advance(now_s, step_s, Inputs(voltage_v=volts, available_w=available_w))
-            pv_w, device_var = home.pv.power_w, device_var + home.pv.reactive_var
-        if home.battery is not None:
-            home.battery.advance(now_s, step_s, Inputs(voltage_v=volts, net_import_w=float(self._last_net_w[number])))
-            battery_w, device_var = home.battery.power_w, device_var + home.battery.reactive_var
-            _expect_battery(home, battery_w, step_s)
-        return (p1_w, home.p2.power_w, tank_w, ev_w, battery_w, pv_w), device_var
+    def _solve(self, index: int) -> None:
+        """The wires under what the homes draw, and the voltages that each home's devices see from now on."""
+        self.state = self.plant.solve(self._net_w, self._net_var, float(self._source_pu[index]))
+        self._voltage_v = self.state.voltage_v[self._row]
+        flat = self._voltage_v.ravel().tolist()
+        self._volts = [tuple([flat[place] for place in places]) for places in self._phase_places]
 
-    def _solve(self, index: int) -> PlantState:
-        return self.plant.solve(self._net_w, self._net_var, float(self._source_pu[index]))
-
-    def _read_meters(self, now_s: float, step_s: float, net_w: Floats) -> None:
+    def _read_meters(self, now_s: float, step_s: float) -> None:
         """Meters see the voltages that the step caused; a home of several phases loads them alike."""
-        voltage_v = self.state.voltage_v[self._row]
-        for number, home in enumerate(self.homes):
-            phases = len(home.phase_index)
-            share_w = float(net_w[number]) / phases
-            volts = tuple(voltage_v[number, list(home.phase_index)].tolist())
-            home.meter.advance(now_s, step_s, Inputs(voltage_v=volts, phase_power_w=(share_w,) * phases))
+        for home, volts, net_w in zip(self.homes, self._volts, self._last_net_w, strict=True):
+            shares_w = (net_w / len(volts),) * len(volts)
+            home.meter.advance(now_s, step_s, Inputs(voltage_v=volts, phase_power_w=shares_w))
 
     def _frame(
         self,
@@ -254,29 +272,28 @@ class World:
         step_s: float,
         parts: Floats,
         index: int,
-        soc_frac: Floats,
         limits_w: tuple[Floats, Floats],
         alive: npt.NDArray[np.bool_],
     ) -> Frame:
-        state, voltage_v = self.state, self.state.voltage_v[self._row]
+        state = self.state
         return Frame(
             time_s=end_s,
             step_s=step_s,
             net_import_w=np.array([home.meter.power_w for home in self.homes]),
             p1_w=parts[0],
-            p1_wanted_w=self._p1_w[:, index],
+            p1_wanted_w=self._p1_w[index],
             p2_w=parts[1],
-            p2_wanted_w=self._p2_w[:, index],
+            p2_wanted_w=self._p2_w[index],
             shiftable_w=parts[2],
             ev_w=parts[3],
             battery_w=parts[4],
             pv_w=parts[5],
-            pv_available_w=self._available_w[:, index],
-            soc_frac=soc_frac,
+            pv_available_w=self._available_w[index],
+            soc_frac=np.array([math.nan if home.battery is None else home.battery.soc_frac for home in self.homes]),
             import_limit_w=limits_w[0],
             export_limit_w=limits_w[1],
-            voltage_min_v=np.nanmin(voltage_v, axis=1),
-            voltage_max_v=np.nanmax(voltage_v, axis=1),
+            voltage_min_v=np.fmin.reduce(self._voltage_v, axis=1),
+            voltage_max_v=np.fmax.reduce(self._voltage_v, axis=1),
             transformer_frac=float(state.transformer_loading.max()),
             line_frac=float(state.line_loading.max()),
             source_w=state.source_w,
@@ -285,11 +302,6 @@ class World:
         )
 
 
-def _expect_battery(home: Home, battery_w: float, step_s: float) -> None:
-    """Carry the bench's own account of the store forward from what flowed at the terminals."""
-    assert home.site.battery is not None
-    energy_wh = battery_w * step_s / 3600.0
-    if battery_w > 0.0:
-        home.battery_expected_wh += energy_wh * home.site.battery.charge_efficiency_frac
-    else:
-        home.battery_expected_wh += energy_wh / home.site.battery.discharge_efficiency_frac
+def _by_step(series: Sequence[npt.NDArray[np.floating[Any]]] | Floats) -> Floats:
+    """[step, home] from one series of steps for each home."""
+    return np.ascontiguousarray(np.stack([np.asarray(one, dtype=np.float64) for one in series], axis=1))
