@@ -104,6 +104,7 @@ class EdgeAgent:
             community_part=self.market if community is None else community,
             discreet=config.aggregation.enabled,
         )
+        self._said.resume(self._state.agreement)
         verifier.restore_windows(self._state.windows.encode("ascii"))
         self._means = TelemetryMeans([device.kind for device in devices], min(site.import_rating_w, site.export_rating_w))
         maker = PlanMaker(config, clock=clock) if plan_maker is None else plan_maker
@@ -220,7 +221,8 @@ class EdgeAgent:
             chosen = again
         readings = tuple(watch.reading for watch in self._all_watches if watch.reading is not None)
         in_force = self._tell(now_s, readings)
-        if self._scheduler.changed or self._unsaved or self._wear != self._state.wear:
+        agreed = self._said.agreement != self._state.agreement
+        if self._scheduler.changed or self._unsaved or agreed or self._wear != self._state.wear:
             self._save()
         self._said.say_outcomes(outcomes if self.config.control.respond_to_all else worth_saying(outcomes), now_s)
         self._make_plan(now_s, chosen)
@@ -354,6 +356,7 @@ class EdgeAgent:
 
     def _save(self) -> None:
         self._state.control = self._scheduler.state
+        self._state.agreement = self._said.agreement
         self._state.windows = self._said.verifier.save_windows().decode("ascii")
         self._state.sequence = self._said.sequencer.last
         self._state.wear = copy.deepcopy(self._wear)

@@ -29,8 +29,8 @@ from protocols.signing import Sequencer, Signer, Verifier
 from protocols.topics import control_topic, coordinator_status_topic, node_topic
 
 if TYPE_CHECKING:
+    from edge.agreement import Agreement
     from edge.leadership.adherence import Declared
-    from edge.schedule.agreed import Agreement
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ class Community(Protocol):
     @property
     def agreement(self) -> Agreement | None:
         """What this house has agreed to in its community, while it holds."""
+        ...
+
+    def resume(self, agreement: Agreement | None) -> None:
+        """What was agreed before the controller was started again."""
         ...
 
     def planned(self, made: Made) -> None:
@@ -98,6 +102,11 @@ class Correspondent:
     def agreement(self) -> Agreement | None:
         """What plans have to go by instead of the tariff, if anything."""
         return None if self._part is None else self._part.agreement
+
+    def resume(self, agreement: Agreement | None) -> None:
+        """What was agreed before the controller was started again."""
+        if self._part is not None:
+            self._part.resume(agreement)
 
     def subscribe(self) -> None:
         """Ask for this node's controls and the coordinator's status."""

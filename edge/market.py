@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge.agreement import Agreement
 from protocols.messages import MarketAnswer, MarketAsk
 from protocols.signing import Sequencer
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from edge.leadership.adherence import Declared
     from edge.made_plan import Made
-    from edge.schedule.agreed import Agreement
     from edge.schedule.model import Household, Schedule, ScheduleInputs
     from edge.schedule.planner import Planner
 
@@ -119,8 +119,11 @@ class MarketPart:
     @property
     def agreement(self) -> Agreement | None:
         """This house's part of the newest agreement, until it has run out."""
-        agreement = self._agreement
-        return None if agreement is None or self._now_s() >= agreement.end_s else agreement
+        return None if self._agreement is None else self._agreement.at(self._now_s())
+
+    def resume(self, agreement: Agreement | None) -> None:
+        """What was agreed before the controller was started again."""
+        self._agreement = agreement
 
     def planned(self, made: Made) -> None:
         """A new plan is in use."""
@@ -146,8 +149,6 @@ class MarketPart:
             return
         self._ask = None
         if ask.agreed:
-            from edge.schedule.agreed import Agreement
-
             self._agreement = Agreement(
                 number=ask.negotiation,
                 start_s=ask.start_s,

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edge.agreement import Agreement
     from edge.forecast import Forecaster
-    from edge.schedule.agreed import Agreement
     from edge.schedule.model import Departure, Household, ScheduleInputs
     from edge.schedule.planner import Plan as SolvedPlan
     from edge.schedule.planner import Planner

@@ -14,7 +14,7 @@ from edge.policy import PlanView
 from edge.watch import DeviceWatch
 
 if TYPE_CHECKING:
-    from edge.schedule.agreed import Agreement
+    from edge.agreement import Agreement
 
 log = logging.getLogger(__name__)
 

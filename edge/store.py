@@ -1,4 +1,6 @@
-"""What must survive a power cut: default, pending controls, plan, replay windows, sequence numbers, wear. A shell: it touches the disk.
+"""What must survive a power cut: default, pending controls, plan, agreement, replay windows, sequence numbers, wear.
+
+A shell: it touches the disk.
 
 One small file. It is written beside its old version, brought to the disk, and then takes the old one's place in one step; the
 directory is brought to the disk too. So after a crash at any point there is either the old state or the new one, whole. A checksum
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.agreement import Agreement
 from edge.devices.discipline import DayCount
 from edge.envelope_control import ControlState, bad_control
 from edge.errors import StoreError
@@ -34,6 +37,7 @@ class EdgeState(msgspec.Struct, kw_only=True):
     sequence: int = 0
     wear: dict[str, DayCount] = {}
     plan: PlanView | None = None
+    agreement: Agreement | None = None
 
 
 class Store:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edge.agreement import Agreement
     from edge.made_plan import Made
-    from edge.schedule.agreed import Agreement
     from edge.schedule.model import ScheduleInputs
 
     Array = npt.NDArray[np.float64]
@@ -56,8 +56,11 @@ class PlannedHousehold:
     @property
     def agreement(self) -> Agreement | None:
         """This house's part of the newest negotiation that was agreed, until it has run out."""
-        agreement = self._agreement
-        return None if agreement is None or self._now_s() >= agreement.end_s else agreement
+        return None if self._agreement is None else self._agreement.at(self._now_s())
+
+    def resume(self, agreement: Agreement | None) -> None:
+        """What was agreed before the controller was started again."""
+        self._agreement = agreement
 
     @property
     def negotiator(self) -> Negotiator | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge.agreement import Agreement
 from protocols.messages import CommunitySignal, RoundCall
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edge.made_plan import Made
-    from edge.schedule.agreed import Agreement
     from edge.schedule.model import ScheduleInputs
     from edge.schedule.planner import Planner
 
@@ -40,8 +40,6 @@ class Negotiator:
 
     def agreement(self, intervals: int) -> Agreement | None:
         """This house's part of what was agreed; None where nothing was, or where it did not answer last."""
-        from edge.schedule.agreed import Agreement
-
         signal = self._signal
         if signal is None or not signal.agreed or signal.iteration - 1 not in self._answers:
             return None

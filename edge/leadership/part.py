@@ -24,9 +24,9 @@ from protocols.keys import load_public_key
 from protocols.signing import Sequencer, Signer
 
 if TYPE_CHECKING:
+    from edge.agreement import Agreement
     from edge.leadership.adherence import Declared
     from edge.made_plan import Made
-    from edge.schedule.agreed import Agreement
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,10 @@ class CommunityPart:
     def agreement(self) -> Agreement | None:
         """What this house has agreed to in its community, while it holds."""
         return self.household.agreement
+
+    def resume(self, agreement: Agreement | None) -> None:
+        """What was agreed before the controller was started again."""
+        self.household.resume(agreement)
 
     def metered(self, now_s: float, net_import_w: float) -> Declared | None:
         """What the meter says, for what is declared of how well reports were kept."""

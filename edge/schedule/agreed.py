@@ -15,23 +15,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from edge.agreement import Agreement
 from edge.schedule.model import Array, Negotiation, ScheduleInputs
-
-
-class Agreement(msgspec.Struct, frozen=True, kw_only=True):
-    """One house's part of what its community agreed in negotiation `number`, interval by interval from `start_s`."""
-
-    number: int
-    start_s: float
-    step_s: float
-    price_per_kwh: tuple[float, ...]
-    net_import_w: tuple[float, ...]
-    rho_per_kwh_w: float
-
-    @property
-    def end_s(self) -> float:
-        """When it has run out."""
-        return self.start_s + self.step_s * len(self.price_per_kwh)
 
 
 def under_agreement(inputs: ScheduleInputs, agreement: Agreement) -> ScheduleInputs:

@@ -10,9 +10,10 @@ import pytest
 from coordinator.aggregation.bargain import replayed
 from coordinator.aggregation.settings import AggregationSection as DeskSection
 from coordinator.aggregation.settings import NegotiationSection
+from edge.agreement import Agreement
 from edge.leadership.household import PlannedHousehold
 from edge.leadership.negotiator import resampled
-from edge.schedule.agreed import Agreement, under_agreement
+from edge.schedule.agreed import under_agreement
 from edge.schedule.planner import Plan, Planner
 from protocols import negotiation
 from protocols.tariff import PriceWindow
@@ -152,9 +153,15 @@ async def test_a_negotiation_that_did_not_agree_moves_no_plan(tmp_path: Path) ->
 
 async def test_an_agreement_ends_with_the_intervals_it_covers(tmp_path: Path) -> None:
     street, planned = await agreed_street(tmp_path, bargain(120))
-    assert planned[0].house.agreement is not None
+    agreed = planned[0].house.agreement
+    assert agreed is not None
+    started_again = PlannedHousehold(
+        intervals=STEPS, value_max=43_690, now_s=street.clock.now_s, monotonic_s=street.clock.monotonic_s, size_w=14e3
+    )
+    started_again.resume(agreed)
+    assert started_again.agreement == agreed
     street.clock.advance(86400.0)
-    assert planned[0].house.agreement is None
+    assert planned[0].house.agreement is None and started_again.agreement is None
 
 
 def test_a_plan_under_an_agreement_goes_by_its_price_at_the_same_time_of_day() -> None:

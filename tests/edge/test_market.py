@@ -100,6 +100,10 @@ async def test_plans_go_by_an_agreement_until_it_has_run_out(tmp_path: Path) -> 
     assert world.battery.power_w > 1000.0
     part = world.agent.market
     assert part is not None and part.agreement is not None
+    agreed = part.agreement
+    await world.power_cycle()
+    part = world.agent.market
+    assert part is not None and part.agreement == agreed, "the new process knows what the old one agreed"
     world.clock.advance(25 * 3600.0)
     assert part.agreement is None
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from edge.agent import EdgeAgent
+from edge.agreement import Agreement
 from edge.leadership.adherence import Declared
 from edge.leadership.settings import AggregationSection, LeadershipSection
 from edge.made_plan import Made
-from edge.schedule.agreed import Agreement
 from edge.store import Store
 from protocols.messages import EnvelopeControl, EnvelopeSchedule, Guarantee
 from protocols.signing import Signer, Verifier
@@ -28,6 +28,9 @@ class Part:
 
     def planned(self, made: Made) -> None:
         self.plans.append(made)
+
+    def resume(self, agreement: Agreement | None) -> None:
+        self.agreement = agreement
 
     def metered(self, now_s: float, net_import_w: float) -> Declared | None:
         return None
@@ -119,6 +122,35 @@ async def test_the_plan_that_is_carried_out_follows_what_the_community_agreed(tm
     assert max(alone.battery_w[:6]) < 500.0
     assert min(together.battery_w[1:6]) > 1000.0
     assert world.battery.power_w > 1000.0, "and the battery does it"
+
+
+async def test_an_agreement_outlives_a_power_cycle_and_plans_go_on_by_it(tmp_path: Path) -> None:
+    """The house loses its power in the middle of what was agreed: nothing is said again, and the new process knows its part."""
+    world, part = World(tmp_path), Part(1)
+    edge = agent(world, part, tmp_path)
+    await edge.start()
+    world.send_default(5000.0, 10_000.0)
+    await edge.step()
+    world.live(10.0)
+    part.agreement = agreed = Agreement(
+        number=3,
+        start_s=world.clock.now_s(),
+        step_s=900.0,
+        price_per_kwh=(0.05,) * 8 + (0.40,) * 88,
+        net_import_w=(3000.0,) * 8 + (0.0,) * 88,
+        rho_per_kwh_w=1e-4,
+    )
+    await edge.step()
+    world.bus.cut()
+    world.bus, after = world.broker.client(), Part(1)
+    again = agent(world, after, tmp_path)
+    assert after.agreement == agreed, "on the disk with the cycle that heard it"
+    await again.start()
+    await world_runs(world, again, 600.0)
+    assert min(after.plans[-1].view.battery_w[1:6]) > 1000.0 and world.battery.power_w > 1000.0
+    after.agreement = None
+    await again.step()
+    assert Store(tmp_path / "state.json", node=NODE).load()[0].agreement is None, "what has run out is forgotten"
 
 
 async def world_runs(world: World, edge: EdgeAgent, duration_s: float) -> None:
