@@ -34,6 +34,7 @@ from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
 from coordinator.powerflow.balanced import balanced_feeder
 from coordinator.powerflow.unbalanced import unbalanced_feeder
+from protocols.documents import DocumentRefused, decode_toml
 
 EXIT_DONE, EXIT_NO = 0, 1
 MECHANISMS = ("p2p", "disco", "dfe")
@@ -167,11 +168,11 @@ def clear(arguments: argparse.Namespace) -> int:
 def read_participants(path: Path) -> ParticipantsFile:
     """Decode and check the file; ConfigError with one line."""
     try:
-        found = msgspec.toml.decode(path.read_bytes(), type=ParticipantsFile)
+        found = decode_toml(path.read_bytes(), ParticipantsFile)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error} - at $") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except DocumentRefused as refusal:
+        raise ConfigError(f"{path}: {refusal}") from refusal
     intervals = len(found.retail_per_kwh)
     if len(found.feed_in_per_kwh) != intervals:
         raise ConfigError(f"{path}: {intervals} retail prices and {len(found.feed_in_per_kwh)} feed-in prices - at $.feed_in_per_kwh")

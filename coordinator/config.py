@@ -18,6 +18,7 @@ from coordinator.errors import ConfigError
 from coordinator.market.settings import MarketSection, check_market
 from coordinator.network.model import Network
 from coordinator.page.settings import PageSection, check_page
+from protocols.documents import DocumentRefused, decode_toml
 from protocols.errors import one_line
 from protocols.messages import MAX_INTERVALS, Guarantee
 from protocols.mqtt_bus import MqttSettings
@@ -141,12 +142,9 @@ def load_config(path: Path) -> CoordinatorConfig:
 def decode_config(text: bytes, where: str) -> CoordinatorConfig:
     """Decode and check a configuration; `where` names it in errors."""
     try:
-        config = msgspec.toml.decode(text, type=CoordinatorConfig)
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at ")
-        raise ConfigError(f"{where}: {one_line(what, 300)} - at {one_line(path, 200) if path else '$'}") from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not TOML: {one_line(str(error))} - at $") from error
+        config = decode_toml(text, CoordinatorConfig)
+    except DocumentRefused as refusal:
+        raise ConfigError(f"{where}: {refusal}") from refusal
     problem = check_config(config)
     if problem is not None:
         raise ConfigError(f"{where}: {one_line(problem)}")

@@ -6,9 +6,8 @@ Every number is bounded on both sides, relations between numbers are checked, an
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +17,7 @@ from edge.errors import ConfigurationError
 from edge.home_assistant.settings import HomeAssistantSection
 from edge.leadership.settings import AggregationSection, LeadershipSection, RegionSection, check_region, check_sections
 from edge.values import DeviceKind
+from protocols.documents import DocumentRefused, decode_toml
 from protocols.errors import one_line
 from protocols.mqtt_bus import MqttSettings
 from protocols.observation.settings import MetricsSection, check_metrics
@@ -184,25 +184,13 @@ def load_config(path: Path) -> EdgeConfig:
 def decode_config(text: bytes, where: str) -> EdgeConfig:
     """Decode and check a configuration; `where` names it in errors."""
     try:
-        config = msgspec.toml.decode(text, type=EdgeConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{where}: {_in_one_line(str(error), text)}") from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{where}: not TOML: {one_line(str(error))} - at $") from error
+        config = decode_toml(text, EdgeConfig)
+    except DocumentRefused as refusal:
+        raise ConfigurationError(f"{where}: {refusal}") from refusal
     problem = check_config(config)
     if problem is not None:
         raise ConfigurationError(f"{where}: {one_line(problem)}")
     return config
-
-
-def _in_one_line(message: str, text: bytes) -> str:
-    """What msgspec says, with the value that was found where the path leads to one."""
-    what, _, path = message.replace("`", "").partition(" - at ")
-    value: Any = msgspec.toml.decode(text)
-    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
-        value = value.get(key) if isinstance(value, dict) else value[int(index)] if isinstance(value, list) and index else None
-    found = f", got {value!r}" if isinstance(value, str | int | float) and "got" not in what and repr(value) not in what else ""
-    return f"{one_line(what + found, 300)} - at {one_line(path, 200) if path else '$'}"
 
 
 def check_config(config: EdgeConfig) -> str | None:

@@ -12,12 +12,12 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from coordinator.market.settings import HeldName
 from hil.community_scenario import CommunitySection
 from hil.errors import ScenarioError
+from protocols.documents import DocumentRefused, decode_toml
 from protocols.errors import one_line
 
 DATA_MARK = "{data}"
@@ -218,11 +218,9 @@ def find_scenario(name_or_path: str) -> Path:
 def decode_scenario(text: bytes, where: str) -> Scenario:
     """Decode and check one scenario."""
     try:
-        scenario = msgspec.toml.decode(text, type=Scenario)
-    except msgspec.ValidationError as error:
-        raise ScenarioError(f"{where}: {one_line(str(error))}") from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise ScenarioError(f"{where}: not TOML: {one_line(str(error))}") from error
+        scenario = decode_toml(text, Scenario)
+    except DocumentRefused as refusal:
+        raise ScenarioError(f"{where}: {refusal}") from refusal
     fault = _contradiction(scenario)
     if fault is not None:
         raise ScenarioError(f"{where}: {one_line(fault)}")

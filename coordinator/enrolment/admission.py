@@ -11,7 +11,6 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from cryptography import x509
 
 from coordinator.config import decode_config
@@ -23,6 +22,7 @@ from coordinator.enrolment.members import Connection, Credential, Invitation, Me
 from coordinator.enrolment.page_tokens import read_page_tokens, token_hash
 from coordinator.errors import EnrolmentError
 from coordinator.network.cases import CASES, load
+from protocols.documents import DocumentRefused, decode_toml
 from protocols.enrolment import (
     RESERVED_NAMES,
     TOKEN_BYTES,
@@ -201,6 +201,6 @@ def _with_node(folder: Folder, member: Member) -> bytes | None:
 
 def _document(folder: Folder) -> dict[str, Any]:
     try:
-        return msgspec.toml.decode(read_any(folder.configuration), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise EnrolmentError(f"{folder.configuration}: not TOML: {error} - at $") from error
+        return decode_toml(read_any(folder.configuration), dict[str, Any])
+    except DocumentRefused as refusal:
+        raise EnrolmentError(f"{folder.configuration}: {refusal}") from refusal

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from coordinator.config import FilePath, Section
 from coordinator.errors import ConfigError
+from protocols.documents import DocumentRefused, decode_toml
 from protocols.mqtt_bus import MqttSettings, with_files_beside
 from protocols.units import Fraction, Identifier
 
@@ -64,12 +65,9 @@ def load_region(path: Path) -> RegionConfig:
 def decode_region(text: bytes, where: str) -> RegionConfig:
     """Decode and check a configuration; `where` names it in errors."""
     try:
-        config = msgspec.toml.decode(text, type=RegionConfig)
-    except msgspec.ValidationError as error:
-        message = str(error)
-        raise ConfigError(f"{where}: {message if ' - at ' in message else message + ' - at $'}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: not TOML: {error} - at $") from error
+        config = decode_toml(text, RegionConfig)
+    except DocumentRefused as refusal:
+        raise ConfigError(f"{where}: {refusal}") from refusal
     names = [entry.name for entry in config.communities]
     for index, name in enumerate(names):
         if names.index(name) != index:

@@ -9,7 +9,6 @@ is given by its path.
 import functools
 import itertools
 import pathlib
-import tomllib
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -22,6 +21,7 @@ from edge.devices.profile_control import Control, Watchdog, limit_control
 from edge.devices.ratings import Ratings
 from edge.errors import DeviceGarbage, ProfileError
 from edge.values import DeviceKind, Reading, Setpoint
+from protocols.documents import DocumentRefused, decode_toml
 from protocols.errors import one_line
 
 SHIPPED = pathlib.Path(__file__).with_name("profiles")
@@ -141,9 +141,9 @@ def load_profile(name_or_path: str) -> Profile:
 def parse_profile(content: bytes, file: str) -> Profile:
     """A validated profile from the bytes of its file."""
     try:
-        profile = msgspec.convert(tomllib.loads(content.decode()), Profile, strict=True)
-    except (ValueError, msgspec.ValidationError, RecursionError) as error:
-        raise ProfileError(f"{file}: {one_line(' '.join(str(error).split()))}") from error
+        profile = decode_toml(content, Profile)
+    except DocumentRefused as refusal:
+        raise ProfileError(f"{file}: {refusal}") from refusal
     wrong = _contradiction(profile)
     if wrong is not None:
         raise ProfileError(f"{file}: {one_line(wrong)}")

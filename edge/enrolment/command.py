@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge.enrolment.identity import Identity
 from edge.errors import ConfigurationError, EnrolmentError
 from protocols.clock import SystemClock
+from protocols.documents import DocumentRefused, decode_toml
 from protocols.enrolment import Answer, Bundle, EnrolmentRefused, Request, check_authority, decode, encode, fingerprint, kind_of
 from protocols.errors import ProtocolError
 from protocols.files import STANDARD_STREAM, read_any, write_private
@@ -124,10 +123,10 @@ def add_sections(config: Path, identity: Identity) -> None:
     sections = configuration_sections(identity, config.resolve().parent)
     data = read_any(config) if config.exists() else b""
     try:
-        known = msgspec.toml.decode(data, type=dict[str, Any])
-        wanted = msgspec.toml.decode(sections.encode("utf-8"), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise ConfigurationError(f"{config}: not TOML: {error} - at $") from error
+        known = decode_toml(data, dict[str, Any])
+        wanted = decode_toml(sections.encode("utf-8"), dict[str, Any])
+    except DocumentRefused as refusal:
+        raise ConfigurationError(f"{config}: {refusal}") from refusal
     present = {name: known[name] for name in wanted if name in known}
     if present == wanted:
         return

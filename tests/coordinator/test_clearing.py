@@ -97,7 +97,7 @@ def test_too_few_rounds_are_an_answer_of_no(tmp_path: Path, capsys: pytest.Captu
         ("150e3, 150e3, 120e3]", "150e3, 120e3]", "5 values, expected 6, one for each price - at $.participants[1].fixed_w"),
         ("[50e3, 50e3, 50e3", "[nan, 50e3, 50e3", "community sunny: fixed_w holds a value that is negative or not a finite number"),
         ("energy_wh = 100e3", "energy_wh = 999e3", "could take 240000 Wh"),
-        ("margin_w = 10e3\nstorage", "colour = 3\nmargin_w = 10e3\nstorage", "unknown field `colour`"),
+        ("margin_w = 10e3\nstorage", "colour = 3\nmargin_w = 10e3\nstorage", "unknown field colour"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_in_one_line(
