@@ -17,6 +17,7 @@ from types import ModuleType
 
 from coordinator.enrolment.parsers import add_enrolment_parsers
 from coordinator.errors import CoordinatorError, PowerFlowError
+from coordinator.region.parsers import add_region_parsers
 from protocols.errors import ProtocolError
 
 NETWORK_HELP = "built-in case (ieee33, ieee69), folder of CSV tables, or .m (MATPOWER), .dss (OpenDSS), .json (pandapower) file"
@@ -49,7 +50,7 @@ def _module(arguments: argparse.Namespace) -> ModuleType:
         from coordinator.page import command as page_command
 
         return page_command
-    if arguments.command == "region":
+    if arguments.command in ("region", "init_region", "join"):
         from coordinator.region import command as region_command
 
         return region_command
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     region = commands.add_parser("region", help="a region: number the epochs in which the leaders of its communities elect one of them")
     region.add_argument("--config", type=Path, required=True, help="TOML file of the region: its communities and their coordinators' keys")
     region.set_defaults(command="region")
+    add_region_parsers(commands)
 
     page = commands.add_parser(
         "page",

@@ -107,7 +107,10 @@ def build_part(config: EdgeConfig, folder: Path) -> CommunityPart | None:
     region_bus = None
     if config.region.enabled:
         in_region = region_will(config.region.name, identity.community, key, clock)
-        region_bus = MqttBus(settings, client_id=f"{identity.node}-{signer.private_name('region')}", will=in_region)
+        there = settings
+        if config.region.broker is not None:
+            there = msgspec.structs.replace(with_files_beside(config.region.broker, folder), session_expiry_s=0)
+        region_bus = MqttBus(there, client_id=f"{identity.node}-{signer.private_name('region')}", will=in_region)
     return make_part(
         config,
         bus=MqttBus(settings, client_id=f"{identity.node}-{signer.private_name('community')}", will=will),

@@ -118,7 +118,8 @@ class BrokerPlan(Struct, frozen=True, kw_only=True):
 def broker_text(plan: BrokerPlan, folder: Path) -> str:
     """Configuration of the broker that the nodes use: MQTT with mutual TLS, what is retained or waits survives a restart."""
     head = _head(plan, folder, name="mosquitto", access="acl")
-    return head + PERSISTENCE.format(folder=folder) + _listener(plan, folder, plan.port, "mqtt")
+    further = f"\n# What `commonwatt-coordinator join-region` adds.\ninclude_dir {folder}/conf.d\n"
+    return head + PERSISTENCE.format(folder=folder) + _listener(plan, folder, plan.port, "mqtt") + further
 
 
 def page_text(plan: BrokerPlan, folder: Path) -> str:

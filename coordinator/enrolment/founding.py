@@ -85,7 +85,7 @@ def found(root: Path, plan: Plan, now_s: float) -> Folder:
         raise EnrolmentError(f"{root}: is there already and not empty; a community is made in a new folder")
     if len(os.fsencode(root / "broker" / "page.sock")) > MAX_SOCKET_PATH_BYTES:
         raise EnrolmentError(f"{root}: too long a path for the broker's socket in it; choose a shorter one")
-    owner = None if plan.broker_user is None else _user(plan.broker_user)
+    owner = None if plan.broker_user is None else user_ids(plan.broker_user)
     make_private_folder(root.parent)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
@@ -96,7 +96,7 @@ def found(root: Path, plan: Plan, now_s: float) -> Folder:
         _fill(Folder(temporary), root, plan, now_s)
         _keep_authority(temporary)
         if owner is not None:
-            _give(temporary / "broker", owner)
+            give_away(temporary / "broker", owner)
             temporary.chmod(0o711)
         temporary.replace(root)
     except BaseException:
@@ -153,7 +153,7 @@ def broker_user_here() -> str | None:
 
 
 def _fill(folder: Folder, final: Path, plan: Plan, now_s: float) -> None:
-    for path in (folder.authority_key.parent, folder.broker, folder.broker / "data", folder.keys):
+    for path in (folder.authority_key.parent, folder.broker, folder.broker / "data", folder.broker / "conf.d", folder.keys):
         make_private_folder(path)
     passphrase, kept = _passphrase(folder, plan.passphrase_file)
     authority = make_authority(plan.community, now_s)
@@ -222,7 +222,8 @@ def _passphrase(folder: Folder, given: Path | None) -> tuple[bytes, str]:
     return passphrase, "passphrase" if given is None else str(given.resolve())
 
 
-def _user(name: str) -> tuple[int, int]:
+def user_ids(name: str) -> tuple[int, int]:
+    """User and group of a name. Raises `EnrolmentError`."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError as error:
@@ -237,7 +238,8 @@ def _keep_authority(folder: Path) -> None:
             os.chown(folder / name, os.geteuid(), os.getegid())
 
 
-def _give(folder: Path, owner: tuple[int, int]) -> None:
+def give_away(folder: Path, owner: tuple[int, int]) -> None:
+    """Let somebody own a folder and all in it."""
     for path in (folder, *folder.rglob("*")):
         os.chown(path, *owner)
 

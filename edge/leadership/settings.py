@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from protocols.aggregation.group import MEMBERS_MIN
 from protocols.election.values import Timing
+from protocols.mqtt_bus import MqttSettings
 from protocols.units import Fraction, Identifier
 
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -81,13 +82,15 @@ class NeighbourSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class RegionSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How this household takes part in the election of the region, whenever it leads its community.
 
-    `communities` are all of the region, this household's own among them; `coordinator_keys` are those of the region's coordinator. Every
-    household of the region needs the same durations; they are longer than those at home, so that a change there has come to rest.
+    `communities` are all of the region, this household's own among them; `coordinator_keys` are those of the region's coordinator, and
+    `broker` is the region's, where it is not the community's own. Every household of the region needs the same durations; they are longer
+    than those at home, so that a change there has come to rest.
     """
 
     enabled: bool = False
     name: Identifier = "region"
     coordinator_keys: Annotated[tuple[FilePath, ...], Meta(max_length=8)] = ()
+    broker: MqttSettings | None = None
     communities: Annotated[tuple[NeighbourSection, ...], Meta(max_length=1000)] = ()
     heartbeat_s: WaitS = 2.0
     lease_s: WaitS = 6.4
