@@ -69,6 +69,7 @@ class Decider:
         self._controlled = (*self._batteries, *self._pvs, *self._chargers, *self._loads)
         self._last_base_w = 0.0
         self._swing = Swing()
+        self._bounded: tuple[LimitSet, Bounds] | None = None
 
     def choose(
         self,
@@ -81,7 +82,7 @@ class Decider:
         fixed: frozenset[str] = frozenset(),
     ) -> Chosen:
         """Setpoints for all devices that can be reached. `fixed` names those that refused theirs in this cycle: they stay as they are."""
-        bounds = _bounds(limits, self._settings.margin_w)
+        bounds = self._bounds(limits)
         blind = blind or self._misled(bounds)
         counted = [w for w in self._controlled if (w.usable or (w.held and not blind)) and w.name not in fixed]
         others = [w for w in self._controlled if w not in counted] if len(counted) < len(self._controlled) else []
@@ -98,11 +99,10 @@ class Decider:
             if watch.usable:
                 low_w += max(min(watch.bias_w, 0.0), -watch.band_w)
                 high_w += min(max(watch.bias_w, 0.0), watch.band_w)
-        batteries = [w for w in self._batteries if w in counted]
-        pvs = [w for w in self._pvs if w in counted]
-        chargers = [w for w in self._chargers if w in counted]
-        loads = [w for w in self._loads if w in counted]
-        rest_w = self._last_base_w + sum(w.power_w for w in (*pvs, *chargers, *loads))
+        batteries, pvs, chargers, loads = self._batteries, self._pvs, self._chargers, self._loads
+        if others:
+            batteries, pvs, chargers, loads = (tuple(w for w in group if w in counted) for group in (batteries, pvs, chargers, loads))
+        rest_w = self._last_base_w + sum([w.power_w for w in (*pvs, *chargers, *loads)])
         wished = wishes(plan, now_s, rest_w, self._settings.flexible)
         house = House(
             base_low_w=low_w,
@@ -110,8 +110,8 @@ class Decider:
             base_w=likely_w,
             batteries=self._battery_ports(batteries, wished.battery_w),
             pvs=self._pv_ports(pvs, wished.pv_limit_w),
-            chargers=tuple(self._load_port(w, wished) for w in chargers),
-            loads=tuple(self._load_port(w, wished) for w in loads),
+            chargers=tuple([self._load_port(w, wished) for w in chargers]),
+            loads=tuple([self._load_port(w, wished) for w in loads]),
         )
         export_swing_w, import_swing_w = self._swing.margins_w(now_s)
         if export_swing_w > 0.0 or import_swing_w > 0.0:
@@ -123,6 +123,19 @@ class Decider:
     def safe(self, strictest: LimitSet) -> tuple[Setpoint, ...]:
         """Setpoints for all devices that are legal for any load, whatever the other devices do."""
         return tuple(self._safe(watch, strictest) for watch in self._controlled)
+
+    def _bounds(self, limits: LimitSet) -> Bounds:
+        """The limits as the guard takes them; made anew when they are others than the last time."""
+        if self._bounded is None or self._bounded[0] is not limits:
+            bounds = Bounds(
+                export_w=_value(limits.export),
+                import_w=_value(limits.import_),
+                generation_w=_value(limits.generation),
+                load_w=_value(limits.load),
+                margin_w=self._settings.margin_w,
+            )
+            self._bounded = limits, bounds
+        return self._bounded[1]
 
     def _base_w(self, counted: Sequence[DeviceWatch]) -> float | None:
         reading = self._meter.reading
@@ -310,16 +323,6 @@ class Decider:
         if most_w == math.inf:
             return None
         return min(self._settings.unattended_load_w, most_w) / (len(self._chargers) + len(self._loads))
-
-
-def _bounds(limits: LimitSet, margin_w: float) -> Bounds:
-    return Bounds(
-        export_w=_value(limits.export),
-        import_w=_value(limits.import_),
-        generation_w=_value(limits.generation),
-        load_w=_value(limits.load),
-        margin_w=margin_w,
-    )
 
 
 def _value(limit: Limit | None) -> float:

@@ -38,12 +38,14 @@ STUCK_POWER_S = 30.0
 
 
 class DeviceWatch:
-    """The record of one device. `reading` is the newest one that was believed, None while there is none in this cycle."""
+    """The record of one device. `reading` is the newest one that was believed, None while there is none in this cycle; `usable` says
+    whether the device may be commanded and counted on in this cycle, `band_w` is the tolerance between setpoint and measured power."""
 
     __slots__ = (
         "_assumed_w",
         "_same_since_s",
         "_told",
+        "band_w",
         "bias_w",
         "charge_cap_w",
         "commanded",
@@ -62,12 +64,14 @@ class DeviceWatch:
         "silent_cycles",
         "stuck",
         "trouble",
+        "usable",
     )
 
     def __init__(self, name: str, kind: DeviceKind, rated_w: float | None) -> None:
         self.name = name
         self.kind = kind
         self.rated_w = rated_w
+        self.band_w = _band_w(rated_w)
         self.reading: Reading | None = None
         self.last_reading: Reading | None = None
         self.commanded: Setpoint | None = None
@@ -77,6 +81,7 @@ class DeviceWatch:
         self.discharge_cap_w = math.inf
         self.own_draw_w = math.inf
         self.deaf = False
+        self.usable = False
         self.doubtful = False
         self.stuck = False
         self.reachable = False
@@ -86,11 +91,6 @@ class DeviceWatch:
         self._same_since_s = math.inf
         self._told: list[tuple[float, float]] = []
         self._assumed_w: float | None = None
-
-    @property
-    def usable(self) -> bool:
-        """Whether the device may be commanded and counted on in this cycle."""
-        return self.reading is not None and not self.deaf
 
     @property
     def held(self) -> bool:
@@ -104,14 +104,10 @@ class DeviceWatch:
         """What the device does: as measured, else as it most likely is."""
         return self.reading.power_w if self.reading is not None and not self.deaf else self._present_w()
 
-    @property
-    def band_w(self) -> float:
-        """Tolerance between setpoint and measured power."""
-        return BAND_W if self.rated_w is None else max(BAND_W, BAND_FRAC * self.rated_w)
-
     def miss(self, trouble: str, *, reachable: bool) -> None:
         """The device did not answer, or (`reachable`) answered what cannot be believed."""
         self.reading = None
+        self.usable = False
         self.reachable = reachable
         self.trouble = trouble
         self.silent_cycles += 1
@@ -129,9 +125,11 @@ class DeviceWatch:
         self.silent_cycles = 0
         if reading.rated_w is not None and self.rated_w is None and reading.rated_w > 0.0:
             self.rated_w = reading.rated_w
+            self.band_w = _band_w(self.rated_w)
         self._watch_for_stuck(before, reading, now_s)
         if self.kind is not DeviceKind.METER:
             self._watch_following(reading, now_s, response_s)
+        self.usable = not self.deaf
 
     def accept(self, setpoint: Setpoint, now_s: float, *, reverts: bool) -> None:
         """The device took the setpoint."""
@@ -236,7 +234,7 @@ class DeviceWatch:
         return None
 
     def _watch_for_stuck(self, before: Reading | None, reading: Reading, now_s: float) -> None:
-        if before is None or not _identical(before, reading):
+        if before is None or before.power_w != reading.power_w or not _identical(before, reading):
             self._same_since_s = now_s
             self.doubtful = self.stuck = False
             return
@@ -281,10 +279,13 @@ class DeviceWatch:
         since_s = now_s - response_s
         while len(told) > 1 and told[1][0] <= since_s:
             told.pop(0)
-        if not told or told[0][0] > since_s:
+        if not told:
+            return None
+        first_s, low_w = told[0]
+        if first_s > since_s:
             return None
         if len(told) == 1:
-            return told[0][1], told[0][1]
+            return low_w, low_w
         values = [value_w for _, value_w in told]
         return min(values), max(values)
 
@@ -321,10 +322,12 @@ def _identical(before: Reading, reading: Reading) -> bool:
 
 
 def _runs_back(before: Reading, reading: Reading) -> bool:
-    for old_wh, new_wh in (
-        (before.energy_import_wh, reading.energy_import_wh),
-        (before.energy_export_wh, reading.energy_export_wh),
-    ):
-        if old_wh is not None and new_wh is not None and new_wh < old_wh:
-            return True
-    return False
+    old_wh, new_wh = before.energy_import_wh, reading.energy_import_wh
+    if old_wh is not None and new_wh is not None and new_wh < old_wh:
+        return True
+    old_wh, new_wh = before.energy_export_wh, reading.energy_export_wh
+    return old_wh is not None and new_wh is not None and new_wh < old_wh
+
+
+def _band_w(rated_w: float | None) -> float:
+    return BAND_W if rated_w is None else max(BAND_W, BAND_FRAC * rated_w)

@@ -70,6 +70,7 @@ class MemoryBus:
         self._make_will = will
         self._will: BusMessage | None = None
         self._filters: list[str] = []
+        self._wanted: dict[str, bool] = {}
         self._inbox: deque[BusMessage] = deque()
         self._outbox: deque[BusMessage] = deque()
         self._connected = False
@@ -129,6 +130,7 @@ class MemoryBus:
         if topic_filter in self._filters:
             return
         self._filters.append(topic_filter)
+        self._wanted.clear()
         if self._connected:
             self._broker.subscribed(self, topic_filter)
 
@@ -145,7 +147,10 @@ class MemoryBus:
 
     def wants(self, topic: str) -> bool:
         """Whether one of this client's filters covers the topic."""
-        return any(matches(topic_filter, topic) for topic_filter in self._filters)
+        wanted = self._wanted.get(topic)
+        if wanted is None:
+            wanted = self._wanted[topic] = any(matches(topic_filter, topic) for topic_filter in self._filters)
+        return wanted
 
     def deliver(self, message: BusMessage) -> None:
         """Called by the broker: put the message into the inbox, or count it as dropped when the inbox is full."""

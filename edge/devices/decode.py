@@ -76,6 +76,9 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 Decoder = Callable[[Sequence[int]], list[float | None]]
 
+_Step = tuple[str, float | None, int | None, float]
+"""The number in the source of a decoder, the value that says "not implemented", position of its scale factor, factor to SI."""
+
 
 def compile_block(start: int, fields: Sequence[Field]) -> Decoder:
     """A function from the registers read at `start` to one value per field, in the order of `fields`."""
@@ -87,36 +90,44 @@ def compile_block(start: int, fields: Sequence[Field]) -> Decoder:
             scale_position[field.scale_address] = len(codes) - 1
             gathered.append(field.scale_address - start)
             codes += "h"
-    steps: list[tuple[int, float | None, int, float | None]] = []
+    steps: list[_Step] = []
     for field in fields:
         kind = NUMBER_TYPES[field.type]
         words = range(field.address - start, field.end - start)
         gathered.extend(reversed(words) if field.words_low_first else words)
-        scale = -1 if field.scale_address is None else scale_position[field.scale_address]
-        steps.append((len(codes) - 1, kind.missing, scale, None if field.factor == 1.0 else field.factor))
+        scale = None if field.scale_address is None else scale_position[field.scale_address]
+        steps.append((f"n[{len(codes) - 1}]", kind.missing, scale, field.factor))
         codes += kind.code
     gather = _gather(gathered)
     pack = struct.Struct(f">{len(gathered)}H").pack
     unpack = struct.Struct(codes).unpack
+    count = len(scale_position)
+    known: tuple[int, ...] = (0,) * count
+    convert = _converter(steps, known)
 
     def decode(registers: Sequence[int]) -> list[float | None]:
+        nonlocal known, convert
         numbers = unpack(pack(*gather(registers)))
-        values: list[float | None] = []
-        for position, missing, scale, factor in steps:
-            value = numbers[position]
-            if value == missing or value != value:
-                values.append(None)
-                continue
-            if scale >= 0:
-                power = SCALES.get(numbers[scale])
-                if power is None:
-                    values.append(None)
-                    continue
-                value = value * power[0] / power[1]
-            values.append(value if factor is None else value * factor)
-        return values
+        if numbers[:count] != known:
+            known = numbers[:count]
+            convert = _converter(steps, known)
+        return convert(numbers)
 
     return decode
+
+
+def _converter(steps: Sequence[_Step], powers: Sequence[int]) -> Callable[[Sequence[float]], list[float | None]]:
+    """The conversion of all numbers of a block under the scale factors that it has, which stay the same for years: one list display,
+    written out as source and compiled as `collections.namedtuple` does, which takes half the time of a loop over the fields."""
+    terms: list[str] = []
+    for number, missing, scale, factor in steps:
+        power = (1, 1) if scale is None else SCALES.get(powers[scale])
+        value = number if scale is None or power is None else f"{number} * {power[0]} / {power[1]}"
+        value = value if factor == 1.0 else f"{value} * {factor!r}"
+        absent = f"{number} != {number}" if missing is None else f"{number} == {missing}"
+        terms.append("None" if power is None else f"None if {absent} else {value}")
+    made: Callable[[Sequence[float]], list[float | None]] = eval(f"lambda n: [{', '.join(terms)}]", {"__builtins__": {}})
+    return made
 
 
 def _gather(indices: list[int]) -> Callable[[Sequence[int]], tuple[int, ...]]:

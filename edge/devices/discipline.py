@@ -99,10 +99,11 @@ class WriteLedger:
 
     def acknowledged(self, segment: Segment, now_s: float) -> None:
         """The device says that it took the segment. What it was already seen to hold, and is only repeated, stays verified."""
+        held, written = self._held, self._written
         for address, value in enumerate(segment.registers, segment.address):
-            self._held[address] = value
-            if self._written.get(address) != value:
-                self._written[address] = value
+            held[address] = value
+            if written.get(address) != value:
+                written[address] = value
                 self._verified.discard(address)
         self._refreshed_s[segment.address] = now_s
         self.last_write_s = now_s
@@ -129,7 +130,7 @@ class WriteLedger:
 
         `expired` says that the device's own timer has had the time to run out since the last write.
         """
-        held, written = self._held, self._written
+        held, written, verified, refused = self._held, self._written, self._verified, self._refused
         wrong: list[tuple[int, int]] = []
         for address, value in zip(addresses, values, strict=True):
             held[address] = value
@@ -137,8 +138,9 @@ class WriteLedger:
             if expected is None:
                 self._original.setdefault(address, value)
             elif expected == value:
-                self._verified.add(address)
-                self._refused.discard(address)
+                verified.add(address)
+                if refused:
+                    refused.discard(address)
             else:
                 wrong.append((address, value))
         if not self._refused:

@@ -128,9 +128,12 @@ class RegisterDevice:
             for plan in device_map.fast:
                 await self._take(plan, now_s)
             self._check_headers(device_map)
-            trouble = await self._read_slow(device_map, now_s)
+            trouble: tuple[str, ...] = ()
+            if now_s >= self._slow_due_s or now_s >= self._rare_due_s:
+                trouble = await self._read_slow(device_map, now_s)
             reading = device_map.interpret(self.name, now_s, self._numbers)
-            if await self._look_again(device_map, reading, now_s):
+            if self._suspicious(device_map, reading, now_s):
+                await self._look_again(device_map, now_s)
                 reading = device_map.interpret(self.name, now_s, self._numbers)
             if self._beats:
                 trouble = (*trouble, *await self._show_life(device_map, now_s))
@@ -252,12 +255,8 @@ class RegisterDevice:
         self._beat = beat
         return ()
 
-    async def _look_again(self, device_map: DeviceMap, reading: Reading, now_s: float) -> bool:
-        """Read the setpoint registers at once when the measured power breaks the limit that the device is believed to hold.
-
-        A device may have a reason (a full battery does not charge), so looks that find the setpoint in place become rarer. One that finds
-        another master does not delay the next: who has come once comes again.
-        """
+    def _suspicious(self, device_map: DeviceMap, reading: Reading, now_s: float) -> bool:
+        """Whether the measured power breaks the limit that the device is believed to hold, and a look at its registers is due."""
         wanted = self._wanted
         if wanted is None or wanted.effective_w is None or not device_map.slow:
             return False
@@ -268,11 +267,18 @@ class RegisterDevice:
         if not breaks(self.kind, reading.power_w, wanted.effective_w, tolerance_w):
             self._evidence_wait_s = self._pace.readback_s
             return False
+        return True
+
+    async def _look_again(self, device_map: DeviceMap, now_s: float) -> None:
+        """Read the setpoint registers at once.
+
+        A device may have a reason to break its limit (a full battery does not charge), so looks that find the setpoint in place become
+        rarer. One that finds another master does not delay the next: who has come once comes again.
+        """
         await self._take_all(device_map.slow, now_s)
         if not self._alarms:
             self._evidence_s = now_s
             self._evidence_wait_s = min(2 * self._evidence_wait_s, max(self._pace.slow_s, self._pace.readback_s))
-        return True
 
     async def _write(self, wanted: Wanted, now_s: float) -> WriteOutcome:
         foreign, self._foreign = self._foreign, False
@@ -311,10 +317,11 @@ class RegisterDevice:
         self.ledger.acknowledged(segment, now_s)
 
     def _afford(self, due: list[Segment], now_s: float, *, urgent: bool) -> bool:
-        wearing = sum(segment.nonvolatile for segment in due)
-        return self._budget.allows(now_s, urgent=urgent, count=len(due) - wearing) and self._wearing_budget.allows(
-            now_s, urgent=urgent, count=wearing
-        )
+        wearing = 0
+        for segment in due:
+            wearing += segment.nonvolatile
+        enough = self._budget.allows(now_s, urgent=urgent, count=len(due) - wearing)
+        return enough and self._wearing_budget.allows(now_s, urgent=urgent, count=wearing)
 
     def _tightens(self, wanted: Wanted) -> bool:
         """Whether a write makes the device do less than before, or only keeps it where it is."""
@@ -327,14 +334,10 @@ class RegisterDevice:
 
     def _outcome(self, wanted: Wanted, status: WriteStatus, foreign: bool, detail: str) -> WriteOutcome:
         verified = status is WriteStatus.UNCHANGED and not self.ledger.unverified
-        texts = (detail, wanted.detail, *self._alarms)
+        if detail or wanted.detail or self._alarms:
+            detail = "; ".join(text for text in (detail, wanted.detail, *self._alarms) if text)
         return WriteOutcome(
-            name=self.name,
-            status=status,
-            verified=verified,
-            foreign_master=foreign,
-            reverts=wanted.reverts,
-            detail="; ".join(text for text in texts if text),
+            name=self.name, status=status, verified=verified, foreign_master=foreign, reverts=wanted.reverts, detail=detail
         )
 
 

@@ -250,19 +250,27 @@ def _interpreter(profile: Profile, ratings: Ratings) -> Callable[[str, float, Nu
     means = profile.means
     powers = means.power_w if isinstance(means.power_w, tuple) else (means.power_w,)
     sign = float(ratings.meter_sign) if profile.kind is DeviceKind.METER else 1.0
+    told = {
+        "rated_w": (ratings.rated_w, means.rated_w),
+        "soc_frac": (None, means.soc_frac),
+        "capacity_wh": (ratings.capacity_wh, means.capacity_wh),
+        "max_charge_w": (ratings.max_charge_w, means.max_charge_w),
+        "max_discharge_w": (ratings.max_discharge_w, means.max_discharge_w),
+        "energy_import_wh": (None, means.energy_import_wh),
+        "energy_export_wh": (None, means.energy_export_wh),
+    }
+    configured = {name: number for name, (number, _) in told.items() if number is not None}
+    points = [(name, point) for name, (number, point) in told.items() if number is None and point is not None]
 
     def holds(condition: OneOf | Alarm | None, numbers: Numbers) -> bool | None:
         number = None if condition is None else numbers.get(condition.point)
         return None if condition is None or number is None else number in condition.values
 
     def limit_in_force(numbers: Numbers) -> float | None:
-        limit = known(means.limit, numbers)
+        limit = None if means.limit is None else numbers.get(means.limit)
         if limit is None or profile.control is None:
             return None
         return limit * profile.control.watts_per_unit(numbers, means.voltage_v, ratings)
-
-    def known(name: str | None, numbers: Numbers) -> float | None:
-        return None if name is None else numbers.get(name)
 
     def interpret(name: str, now_s: float, numbers: Numbers) -> Reading:
         power_w = 0.0
@@ -273,23 +281,18 @@ def _interpreter(profile: Profile, ratings: Ratings) -> Callable[[str, float, Nu
                     continue
                 raise DeviceGarbage(f"{name}: {point} is not implemented just now (not-implemented value)")
             power_w += part_w
-        voltages = tuple(v for v in (numbers.get(point) for point in means.voltage_v) if v is not None and v > 0)
+        voltages = tuple([v for v in map(numbers.get, means.voltage_v) if v is not None and v > 0])
         return Reading(
             name=name,
             kind=profile.kind,
             time_s=now_s,
             power_w=power_w * sign,
             voltage_v=voltages or None,
-            rated_w=ratings.rated_w if ratings.rated_w is not None else known(means.rated_w, numbers),
-            soc_frac=known(means.soc_frac, numbers),
-            capacity_wh=ratings.capacity_wh if ratings.capacity_wh is not None else known(means.capacity_wh, numbers),
-            max_charge_w=ratings.max_charge_w if ratings.max_charge_w is not None else known(means.max_charge_w, numbers),
-            max_discharge_w=ratings.max_discharge_w if ratings.max_discharge_w is not None else known(means.max_discharge_w, numbers),
-            connected=holds(means.connected, numbers),
+            connected=None if means.connected is None else holds(means.connected, numbers),
             limit_w=limit_in_force(numbers),
-            energy_import_wh=known(means.energy_import_wh, numbers),
-            energy_export_wh=known(means.energy_export_wh, numbers),
-            alarms=tuple(alarm.text for alarm in means.alarms if holds(alarm, numbers)),
+            alarms=tuple([alarm.text for alarm in means.alarms if holds(alarm, numbers)]),
+            **configured,
+            **{reading: numbers.get(point) for reading, point in points},
         )
 
     return interpret

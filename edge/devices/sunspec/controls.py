@@ -75,13 +75,15 @@ class Run:
 
     def segments(self, raw: dict[str, float]) -> tuple[Segment, ...]:
         """Consecutive points together, the run with the enable point last."""
-        given = tuple(name for name in self.names if name in raw)
+        given = tuple([name for name in self.names if name in raw])
         stretches = self._stretches.get(given)
         if stretches is None:
             stretches = self._stretches[given] = self._consecutive(given)
         return tuple(
-            Segment(address=address, registers=tuple(chain.from_iterable(encode(raw[name]) for name, encode in points)))
-            for address, points in stretches
+            [
+                Segment(address=address, registers=tuple(chain.from_iterable([encode(raw[name]) for name, encode in points])))
+                for address, points in stretches
+            ]
         )
 
     def _consecutive(self, given: tuple[str, ...]) -> tuple[Stretch, ...]:
@@ -353,7 +355,10 @@ def _scale_power(numbers: Numbers, name: str) -> int | None:
 
 
 def _known(*candidates: float | None) -> float | None:
-    return next((c for c in candidates if c is not None), None)
+    for candidate in candidates:
+        if candidate is not None:
+            return candidate
+    return None
 
 
 def _signed(registers: tuple[int, ...] | None) -> float:

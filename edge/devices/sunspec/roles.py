@@ -258,12 +258,15 @@ def _ports_w(name: str, numbers: Numbers, ports: Sequence[Field], family: str) -
 
 
 def _voltages(numbers: Numbers) -> tuple[float, ...] | None:
-    known = tuple(v for v in (numbers.get("v0"), numbers.get("v1"), numbers.get("v2")) if v is not None and v > 0)
-    return known or None
+    known = [v for v in (numbers.get("v0"), numbers.get("v1"), numbers.get("v2")) if v is not None and v > 0]
+    return tuple(known) or None
 
 
 def _first(*candidates: float | None) -> float | None:
-    return next((c for c in candidates if c is not None), None)
+    for candidate in candidates:
+        if candidate is not None:
+            return candidate
+    return None
 
 
 def _faults(numbers: Numbers, family: str) -> tuple[str, ...]:
