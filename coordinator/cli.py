@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from types import ModuleType
 from coordinator.enrolment.parsers import add_enrolment_parsers
 from coordinator.errors import CoordinatorError, PowerFlowError
 from coordinator.region.parsers import add_region_parsers
+from protocols.arguments import add_command, magnitude, number, positive, whole
 from protocols.errors import ProtocolError
 
 NETWORK_HELP = "built-in case (ieee33, ieee69), folder of CSV tables, or .m (MATPOWER), .dss (OpenDSS), .json (pandapower) file"
@@ -71,15 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run the service: collect telemetry, publish rolling verified envelopes",
+        description="Run the service: collect telemetry, publish rolling verified envelopes, until SIGTERM or SIGINT.",
         epilog="Keys are Ed25519 in PEM: openssl genpkey -algorithm ed25519 -out coordinator.key (mode 600), and the public half by"
         " openssl pkey -in coordinator.key -pubout.",
     )
-    run.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
-    run.add_argument("--step-s", type=_positive, default=1.0, help="seconds between two steps (default 1)")
+    run.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file of the feeder's coordinator")
+    run.add_argument("--step-s", type=positive, default=1.0, metavar="S", help="seconds between two steps (default 1)")
     run.set_defaults(command="run")
 
-    region = commands.add_parser("region", help="a region: number the epochs in which the leaders of its communities elect one of them")
-    region.add_argument("--config", type=Path, required=True, help="TOML file of the region: its communities and their coordinators' keys")
+    region = add_command(commands, "region", "a region: number the epochs in which the leaders of its communities elect one of them")
+    region.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="TOML file of the region: its communities and their coordinators' keys"
+    )
     region.set_defaults(command="region")
     add_region_parsers(commands)
 
@@ -88,24 +91,24 @@ def _parser() -> argparse.ArgumentParser:
         help="serve the page: the community in a browser, live and for days that have passed",
         description="A process of its own beside `run`: it commands nothing and holds no signing key. Its broker is broker/page.conf.",
     )
-    page.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator; section [page]")
+    page.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file of the feeder's coordinator; section [page]")
     page.set_defaults(page=True, command="page")
 
     add_enrolment_parsers(commands)
 
     _add_computations(commands)
 
-    examine = commands.add_parser("check-network", help="print everything that is wrong with a network")
+    examine = add_command(commands, "check-network", "print everything that is wrong with a network")
     examine.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
     examine.add_argument("--radial", action="store_true", help="loops are errors too")
-    examine.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    examine.add_argument("--json", action="store_true", help="print one JSON document")
     examine.set_defaults(command="check_network")
     return parser
 
 
 def _add_computations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """What is computed once, without a service: envelopes, a power flow, switches, a clearing."""
-    ask = commands.add_parser("envelopes", help="compute verified envelopes for one interval")
+    ask = add_command(commands, "envelopes", "compute verified envelopes for one interval")
     _network_arguments(ask)
     ask.add_argument(
         "--rule", choices=RULES, default="proportional-fair", help="how what the feeder can carry is shared out (default proportional-fair)"
@@ -117,30 +120,44 @@ def _add_computations(commands: argparse._SubParsersAction[argparse.ArgumentPars
         default="robust",
         help="guarantee class: robust covers every mixture inside the box, coincident only moving together (default robust)",
     )
-    ask.add_argument("--max-import-w", type=_magnitude, default=10e3, help="most that a connection could import (default 10000)")
-    ask.add_argument("--max-export-w", type=_magnitude, default=10e3, help="most that a connection could export (default 10000)")
-    ask.add_argument("--import-floor-w", type=_magnitude, default=0.0, help="least import that each is given (default 0)")
-    ask.add_argument("--export-floor-w", type=_magnitude, default=0.0, help="least export that each is given (default 0)")
-    ask.add_argument("--q-per-w", type=float, default=0.0, help="reactive power assumed per watt into a connection (default 0)")
+    ask.add_argument(
+        "--max-import-w", type=magnitude, default=10e3, metavar="W", help="most that a connection could import (default 10000)"
+    )
+    ask.add_argument(
+        "--max-export-w", type=magnitude, default=10e3, metavar="W", help="most that a connection could export (default 10000)"
+    )
+    ask.add_argument("--import-floor-w", type=magnitude, default=0.0, metavar="W", help="least import that each is given (default 0)")
+    ask.add_argument("--export-floor-w", type=magnitude, default=0.0, metavar="W", help="least export that each is given (default 0)")
+    ask.add_argument(
+        "--q-per-w", type=number(), default=0.0, metavar="VAR", help="reactive power assumed per watt into a connection (default 0)"
+    )
     ask.set_defaults(command="envelopes")
 
-    flow = commands.add_parser("powerflow", help="solve the AC power flow and print losses, voltages and loading")
+    flow = add_command(commands, "powerflow", "solve the AC power flow and print losses, voltages and loading")
     _network_arguments(flow)
-    flow.add_argument("--loads", type=Path, help="CSV with columns connection,p_w,q_var (into the connection) that replace base loads")
-    flow.add_argument("--engine", choices=["pgm", "opendss"], default="pgm", help="power-grid-model (default) or OpenDSS")
+    flow.add_argument(
+        "--loads", type=Path, metavar="CSV", help="CSV with columns connection,p_w,q_var (into the connection) that replace base loads"
+    )
+    flow.add_argument("--engine", choices=("pgm", "opendss"), default="pgm", help="power-grid-model or OpenDSS (default pgm)")
     flow.set_defaults(command="powerflow")
 
-    switch = commands.add_parser("reconfigure", help="find the switches to open so that the feeder stays radial and loses least")
+    switch = add_command(commands, "reconfigure", "find the switches to open so that the feeder stays radial and loses least")
     _network_arguments(switch)
     switch.add_argument("--every-line", action="store_true", help="every line is a switch, not only those that the file marks")
     switch.add_argument(
-        "--tree-limit", type=_count, default=1_000_000, help="prove by enumeration up to this many configurations (default 1000000)"
+        "--tree-limit",
+        type=whole(least=0),
+        default=1_000_000,
+        metavar="N",
+        help="prove by enumeration up to this many configurations (default 1000000)",
     )
-    switch.add_argument("--profile", type=Path, help="CSV with one row per period: plan the switching over them as well")
-    switch.add_argument("--column", default="load_frac", help="column of the profile that scales the base load (default load_frac)")
-    switch.add_argument("--step-s", type=_positive, default=3600.0, help="length of a period of the profile (default 3600)")
-    switch.add_argument("--loss-price", type=_magnitude, default=0.2, help="price of losses per kWh (default 0.2)")
-    switch.add_argument("--operation-price", type=_magnitude, default=0.0, help="price of one switch operation (default 0)")
+    switch.add_argument("--profile", type=Path, metavar="CSV", help="CSV with one row per period: plan the switching over them as well")
+    switch.add_argument(
+        "--column", metavar="NAME", default="load_frac", help="column of the profile that scales the base load (default load_frac)"
+    )
+    switch.add_argument("--step-s", type=positive, default=3600.0, metavar="S", help="length of a period of the profile (default 3600)")
+    switch.add_argument("--loss-price", type=magnitude, default=0.2, metavar="PRICE", help="price of losses per kWh (default 0.2)")
+    switch.add_argument("--operation-price", type=magnitude, default=0.0, metavar="PRICE", help="price of one switch operation (default 0)")
     switch.set_defaults(command="reconfigure")
 
     clearing = commands.add_parser(
@@ -153,37 +170,20 @@ def _add_computations(commands: argparse._SubParsersAction[argparse.ArgumentPars
     )
     _network_arguments(clearing)
     clearing.add_argument("participants", metavar="PARTICIPANTS", type=Path, help="TOML file, see above")
-    clearing.add_argument("--mechanism", choices=("p2p", "disco", "dfe"), default="p2p", help="default: p2p")
-    clearing.add_argument("--max-rounds", type=_count, default=300, help="give up after this many rounds (default 300)")
+    clearing.add_argument("--mechanism", choices=("p2p", "disco", "dfe"), default="p2p", help="which mechanism (default p2p)")
+    clearing.add_argument(
+        "--max-rounds", type=whole(least=1), metavar="N", default=300, help="give up after this many rounds (default 300)"
+    )
     clearing.set_defaults(command="clear")
 
 
 def _network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
-    parser.add_argument("--vmin-pu", type=_positive, help="lowest voltage, per unit of each bus's nominal (default: the network's)")
-    parser.add_argument("--vmax-pu", type=_positive, help="highest voltage (default: the network's)")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
-    return value
-
-
-def _magnitude(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0.0):
-        raise argparse.ArgumentTypeError(f"expected a magnitude of at least 0, got {text}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0.0):
-        raise argparse.ArgumentTypeError(f"expected a number greater than 0, got {text}")
-    return value
+    parser.add_argument(
+        "--vmin-pu", type=positive, metavar="PU", help="lowest voltage, per unit of each bus's nominal (default: the network's)"
+    )
+    parser.add_argument("--vmax-pu", type=positive, metavar="PU", help="highest voltage, likewise (default: the network's)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 if __name__ == "__main__":

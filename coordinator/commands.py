@@ -141,7 +141,9 @@ def _read_loads(path: Path, network: Network, p_w: FloatArray, q_var: FloatArray
                     raise NetworkError(f"{where} column connection: {row['connection']!r} does not exist in network {network.name}")
                 p_w[index] = _cell(where, "p_w", row["p_w"])
                 q_var[index] = _cell(where, "q_var", row.get("q_var") or "0")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise NetworkError(f"{path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise NetworkError(f"{path}: cannot be read ({error})") from error
 
 

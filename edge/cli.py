@@ -16,6 +16,7 @@ from edge.errors import ConfigurationError, EdgeError
 from edge.home_assistant.command import add_home_assistant_parser
 from edge.probe import add_probe_parser
 from edge.upkeep.parsers import add_upkeep_parsers
+from protocols.arguments import number, whole
 
 DESCRIPTION = "The controller of one household: it keeps the connection point inside its envelope."
 
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", help="control the household", description="Control the household until SIGTERM or SIGINT.", epilog=KEYS_EPILOG
     )
     _add_config(run)
-    run.add_argument("--cycles", type=_positive, metavar="N", help="stop after N control cycles")
+    run.add_argument("--cycles", type=whole(least=1), metavar="N", help="stop after N control cycles")
     run.add_argument("--plain", action="store_true", help="log lines alone, also on a terminal")
     run.set_defaults(run=_run)
     add_init_parser(commands)
@@ -80,8 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config(plan)
     plan.add_argument("--forecasts", type=Path, metavar="CSV", help="columns load_w and pv_w, one row for each interval of the plan")
-    plan.add_argument("--soc", type=_fraction, default=0.5, metavar="FRAC", help="state of charge at the start (default 0.5)")
-    plan.add_argument("--start", type=float, metavar="UNIX_S", help="start of the plan in Unix seconds (default now)")
+    plan.add_argument(
+        "--soc", type=number(least=0.0, most=1.0), default=0.5, metavar="FRAC", help="state of charge at the start (default 0.5)"
+    )
+    plan.add_argument("--start", type=number(least=0.0), metavar="UNIX_S", help="start of the plan in Unix seconds (default now)")
     plan.add_argument("--json", action="store_true", help="print one JSON document")
     plan.set_defaults(run=_plan)
     return parser
@@ -138,20 +141,6 @@ def _plan(args: argparse.Namespace) -> int:
     table = make_table(config, start_s=start_s, soc_frac=args.soc, forecasts=args.forecasts, folder=folder)
     sys.stdout.write((msgspec.json.encode(table).decode() if args.json else render_text(table)) + "\n")
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above zero, got {text}")
-    return number
-
-
-def _fraction(text: str) -> float:
-    number = float(text)
-    if not 0.0 <= number <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
-    return number
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from edge.devices.sunspec.tables import SYMBOLS
 from edge.devices.transport import RegisterClient, SerialLine, TransportOptions
 from edge.errors import DeviceError, EdgeError, ProfileError
 from edge.values import DeviceKind, Reading
+from protocols.arguments import number, port, whole
 
 ROLES = (DeviceKind.METER, DeviceKind.PV, DeviceKind.BATTERY)
 
@@ -237,15 +238,19 @@ def add_probe_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "probe", help="show what a Modbus device is and can do", description="Scan a Modbus address. Nothing is written."
     )
-    parser.add_argument("host", nargs="?", help="host name or address of a Modbus TCP device")
-    parser.add_argument("--port", type=int, default=502, help="TCP port (default 502)")
+    parser.add_argument("host", nargs="?", metavar="HOST", help="host name or address of a Modbus TCP device")
+    parser.add_argument("--port", type=port, default=502, metavar="PORT", help="TCP port (default 502)")
     parser.add_argument("--serial", metavar="PORT", help="serial port of a Modbus RTU device, instead of a host")
-    parser.add_argument("--baud", type=int, default=9600, help="baud rate of the serial port (default 9600)")
+    parser.add_argument("--baud", type=whole(least=1), default=9600, metavar="BAUD", help="baud rate of the serial port (default 9600)")
     parser.add_argument("--parity", choices=("N", "E", "O"), default="N", help="parity of the serial port (default N)")
     parser.add_argument("--rtu-over-tcp", action="store_true", help="the host is a serial gateway that speaks RTU frames")
-    parser.add_argument("--unit", type=int, default=1, help="Modbus unit (default 1)")
-    parser.add_argument("--timeout-s", type=float, default=2.0, help="how long to wait for an answer (default 2)")
-    parser.add_argument("--profile", help=f"register-map profile instead of SunSpec: a file or one of {', '.join(shipped_profiles())}")
+    parser.add_argument("--unit", type=whole(least=0, most=255), default=1, metavar="UNIT", help="Modbus unit (default 1)")
+    parser.add_argument(
+        "--timeout-s", type=number(above=0.0, most=60.0), default=2.0, metavar="S", help="how long to wait for an answer (default 2)"
+    )
+    parser.add_argument(
+        "--profile", metavar="FILE", help=f"register-map profile instead of SunSpec: a file or one of {', '.join(shipped_profiles())}"
+    )
     parser.add_argument("--all", action="store_true", help="show points that are not implemented too")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run_probe)
@@ -255,10 +260,7 @@ def add_probe_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run_probe(args: argparse.Namespace) -> int:
     """Carry out `probe`: 0 found, 1 nothing usable there, 2 wrong arguments."""
     if (args.host is None) == (args.serial is None):
-        sys.stderr.write("probe: give a host or --serial PORT, not both\n")
-        return 2
-    if not 0 <= args.unit <= 255 or not 1 <= args.port <= 65535 or not args.timeout_s > 0:
-        sys.stderr.write("probe: expected a unit of 0 to 255, a port of 1 to 65535 and a positive timeout\n")
+        sys.stderr.write("probe: expected HOST or --serial PORT, and not both\n")
         return 2
     try:
         result = asyncio.run(_probe_address(args))

@@ -21,6 +21,7 @@ from coordinator.enrolment.folder import Folder
 from coordinator.enrolment.founding import ADMINISTRATOR, Plan, broker_user_here, found
 from coordinator.enrolment.members import Connection, Member, Role, State
 from coordinator.errors import EnrolmentError
+from coordinator.network.cases import CASES
 from protocols.clock import SystemClock
 from protocols.enrolment import HostName, Request, decode, encode, fingerprint, read_certificate
 from protocols.files import STANDARD_STREAM, read_any, write_private
@@ -35,6 +36,8 @@ THIS_MACHINE: Final = ("localhost", "127.0.0.1")
 def init(arguments: argparse.Namespace) -> int:
     """Make a community."""
     community, administrator = _identifier(arguments.community, "--community"), _identifier(arguments.administrator, "--administrator")
+    if arguments.network not in CASES and not Path(arguments.network).exists():
+        raise EnrolmentError(f"--network {arguments.network}: no such file or folder, and the built-in cases are {', '.join(CASES)}")
     hosts = tuple(_checked(host, HostName, "--host") for host in arguments.host or (socket.gethostname(),))
     plan = Plan(
         community=community,

@@ -34,12 +34,13 @@ def reconfigure(arguments: argparse.Namespace) -> int:
         network = msgspec.structs.replace(network, lines=lines)
     require_valid(network, require_radial=True)
     base_va = (network.base_power_w() + 1j * network.base_reactive_var())[:, None]
+    factors = None if arguments.profile is None else _factors(arguments.profile, arguments.column)
     started_s = time.perf_counter()
     say = _progress(started_s)
     result = search(network, base_va, tree_limit=arguments.tree_limit, say=say)
     plan = None
-    if arguments.profile is not None and result.feasible:
-        power_va = np.asarray(base_va * _factors(arguments.profile, arguments.column), dtype=np.complex128)
+    if factors is not None and result.feasible:
+        power_va = np.asarray(base_va * factors, dtype=np.complex128)
         tariff = SwitchingTariff(
             step_s=arguments.step_s, loss_price_per_kwh=arguments.loss_price, operation_price=arguments.operation_price
         )
@@ -71,7 +72,9 @@ def _factors(path: Path, column: str) -> FloatArray:
             if column not in (reader.fieldnames or ()):
                 raise NetworkError(f"{path} line 1: expected a column {column}, got {', '.join(reader.fieldnames or ())}")
             values = [_cell(f"{path} line {reader.line_num} column {column}", row[column]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise NetworkError(f"{path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise NetworkError(f"{path}: cannot be read ({error})") from error
     if not values:
         raise NetworkError(f"{path}: expected one row for each period, got none")

@@ -21,7 +21,7 @@ from protocols.clock import SystemClock
 from protocols.documents import DocumentRefused, decode_toml
 from protocols.enrolment import Answer, Bundle, EnrolmentRefused, Request, check_authority, decode, encode, fingerprint, kind_of
 from protocols.errors import ProtocolError
-from protocols.files import STANDARD_STREAM, read_any, write_private
+from protocols.files import STANDARD_STREAM, FileRefused, read_any, write_private
 
 EPILOG = (
     "A BUNDLE comes from `commonwatt-coordinator enrol NODE` and is a secret until it is used. Keys are made here and stay here."
@@ -61,6 +61,9 @@ def _enrol(args: argparse.Namespace) -> int:
     identity, now_s = Identity(args.folder), SystemClock().now_s()
     try:
         data = read_any(args.file)
+    except FileRefused as error:
+        raise ConfigurationError(str(error)) from error
+    try:
         kind = kind_of(data)
         if kind is Answer:
             _install(identity, decode(data, Answer), args.config, now_s)

@@ -51,24 +51,26 @@ def devices_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="commonwatt-hil devices", description="Serve houses of simulated devices on Modbus ports until Ctrl-C."
     )
-    parser.add_argument("--houses", type=int, default=1, help="how many houses (default 1)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"first port, 0 for any (default {DEFAULT_PORT})")
+    parser.add_argument("--houses", type=int, default=1, metavar="N", help="how many houses (default 1)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, metavar="PORT", help=f"first port, 0 for any (default {DEFAULT_PORT})")
     parser.add_argument("--shared-port", action="store_true", help="one port per house, devices told apart by unit")
-    parser.add_argument("--protocol", choices=("tcp", "rtu"), default="tcp", help="Modbus TCP or RTU frames over TCP")
-    parser.add_argument("--models", choices=("classic", "der"), default="classic", help="SunSpec 101-124 or 701-715")
+    parser.add_argument("--protocol", choices=("tcp", "rtu"), default="tcp", help="Modbus TCP, or RTU frames over TCP (default tcp)")
+    parser.add_argument("--models", choices=("classic", "der"), default="classic", help="SunSpec 101-124 or 701-715 (default classic)")
     parser.add_argument("--phases", type=int, choices=(1, 3), default=1, help="phases of the houses (default 1)")
-    parser.add_argument("--pv-w", type=float, default=6_000.0, help="rated PV power, 0 for none (default 6000)")
-    parser.add_argument("--battery-wh", type=float, default=10_000.0, help="battery capacity, 0 for none (default 10000)")
-    parser.add_argument("--battery-w", type=float, default=5_000.0, help="battery power (default 5000)")
-    parser.add_argument("--ev-charger", choices=(*EV_CHARGERS, "none"), default="alfen-ng9xx", help="register map of the charger")
+    parser.add_argument("--pv-w", type=float, default=6_000.0, metavar="W", help="rated PV power, 0 for none (default 6000)")
+    parser.add_argument("--battery-wh", type=float, default=10_000.0, metavar="WH", help="battery capacity, 0 for none (default 10000)")
+    parser.add_argument("--battery-w", type=float, default=5_000.0, metavar="W", help="battery power (default 5000)")
+    parser.add_argument(
+        "--ev-charger", choices=(*EV_CHARGERS, "none"), default="alfen-ng9xx", help="register map of the charger (default alfen-ng9xx)"
+    )
     parser.add_argument("--meter", choices=METERS, default="sunspec", help="register map of the meter (default sunspec)")
-    parser.add_argument("--base-address", type=int, choices=(0, 40000, 50000), default=40000, help="where SunSpec begins")
+    parser.add_argument("--base-address", type=int, choices=(0, 40000, 50000), default=40000, help="where SunSpec begins (default 40000)")
     parser.add_argument("--common-length", type=int, choices=(65, 66), default=65, help="length of model 1 (default 65)")
     parser.add_argument("--float-models", action="store_true", help="serve 111-113 and 211-213")
     parser.add_argument("--start", default="12:00", metavar="HH:MM", help="time of day to begin at (default 12:00)")
-    parser.add_argument("--speed", type=float, default=1.0, help="how fast the day passes (default 1)")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop by itself after this wall time")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="how fast the day passes (default 1)")
+    parser.add_argument("--duration", type=float, metavar="S", help="stop by itself after S seconds of wall time")
     parser.add_argument("--json", action="store_true", help="print the endpoints as one JSON document")
     return parser
 

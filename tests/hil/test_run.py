@@ -93,7 +93,7 @@ def test_the_command_leaves_report_and_results_and_prints_one_document(tmp_path:
     [
         ["run", "nowhere"],
         ["run", "street", "--hours", "99"],
-        ["run", "street", "--seed", "-1"],
+        ["run", "street", "--seed", str(2**32)],
         ["sweep", "street", "--seeds", "5:2"],
         ["run", "victoria-lv28", "--data", "/nonexistent"],
         ["bench", "--only", "no-such-row"],
