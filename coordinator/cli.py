@@ -54,6 +54,10 @@ def _module(arguments: argparse.Namespace) -> ModuleType:
         from coordinator.region import command as region_command
 
         return region_command
+    if arguments.command == "proofs":
+        from coordinator.aggregation import command as aggregation_command
+
+        return aggregation_command
     if arguments.command == "clear":
         from coordinator import clearing
 
@@ -85,6 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     region.set_defaults(command="region")
     add_region_parsers(commands)
+
+    proven = commands.add_parser(
+        "proofs",
+        help="what was proven against whom in elections and secret sums, verified again; exit status 1 where a record proves nothing",
+    )
+    proven.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
+    proven.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    proven.set_defaults(command="proofs")
 
     page = commands.add_parser(
         "page",

@@ -15,7 +15,7 @@ from coordinator.demand import NodeView
 from coordinator.journal import Journal
 from coordinator.market.desk import MarketDesk
 from coordinator.publication import Ledger
-from protocols.bus import Bus
+from protocols.bus import Bus, BusMessage
 from protocols.errors import Refusal
 from protocols.messages import (
     AnyMessage,
@@ -33,7 +33,7 @@ from protocols.signing import Verifier
 from protocols.topics import node_topic
 
 SPOKEN = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "answer")
-SPOKEN_IN_SECRET = ("status", "response", "adherence")
+SPOKEN_IN_SECRET = ("status", "response", "adherence", "verdict")
 HELD = (ResponseStatus.RECEIVED, ResponseStatus.STARTED)
 
 
@@ -84,16 +84,16 @@ class Listener:
                 continue
             if content.sender in self._views:
                 received += 1
-                self._take(content, now_s)
+                self._take(message, content, now_s)
             else:
                 refused["UnknownNode"] += 1
                 self._journal.event(now_s, "refused", f"UnknownNode: {content.sender} is not a node of this feeder")
         return received, dict(refused)
 
-    def _take(self, content: AnyMessage, now_s: float) -> None:
+    def _take(self, message: BusMessage, content: AnyMessage, now_s: float) -> None:
         view, store = self._views[content.sender], self._journal.store
         if self._office is not None:
-            self._office.take(content, now_s)
+            self._office.take(message, content, now_s)
         match content:
             case Telemetry():
                 view.telemetry = content

@@ -14,6 +14,7 @@ from edge.commissioning.parsers import add_init_parser
 from edge.enrolment.command import add_enrolment_parsers
 from edge.errors import ConfigurationError, EdgeError
 from edge.home_assistant.command import add_home_assistant_parser
+from edge.leadership.command import add_proofs_parser
 from edge.probe import add_probe_parser
 from edge.upkeep.parsers import add_upkeep_parsers
 from protocols.arguments import number, whole
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add_probe_parser(commands)
     add_upkeep_parsers(commands)
     add_home_assistant_parser(commands)
+    add_proofs_parser(commands)
     check = commands.add_parser(
         "check-config", help="say whether a configuration can be used", description="Check a configuration; print one line."
     )

@@ -1,40 +1,92 @@
-"""`commonwatt-hil bench`: every measured promise of the README as one row: name, value, unit, target, met, and how it was measured."""
+"""`commonwatt-hil bench`: every measured promise of the README as one row: name, value, unit, target, met, and how it was measured.
+
+Groups of rows are measured one after the other. What fails in one becomes rows that say why they have no value, and the next is measured.
+What is measured writes nothing of its own to stdout: that carries the table, group by group, or one JSON document at the end.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
+import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import redirect_stdout
+from typing import Any, Final
 
+from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hil.errors import HilError
 
+log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
-Group = Callable[[argparse.Namespace], list[Row]]
+NAME_WIDTH: Final = 29
+WIDE: Final = 200
+"""Columns where stdout is no terminal."""
+
+
+class Group(Struct, frozen=True):
+    """What is measured, in words; the names of its rows, or what these begin with; about how long it takes; the measurement."""
+
+    title: str
+    names: tuple[str, ...]
+    about_s: float
+    measure: Callable[[argparse.Namespace], list[Row]]
+
+    def is_wanted(self, only: list[str] | None) -> bool:
+        """Whether one of its rows has one of these in its name."""
+        return not only or any(wanted in name or name in wanted for wanted in only for name in self.names)
 
 
 def bench_command(options: argparse.Namespace) -> int:
-    """Measure the groups that are asked for; 1 where a target was missed."""
+    """Measure the groups that are asked for; 1 where a target was missed or a measurement failed."""
+    groups = [group for group in GROUPS if group.is_wanted(options.only)]
+    if options.list:
+        _list(groups)
+        return 0
     rows: list[Row] = []
-    for title, names, measure in GROUPS:
-        if options.only and not any(wanted in name or name in wanted for wanted in options.only for name in names):
-            continue
-        sys.stderr.write(f"measuring {title} ...\n")
-        rows += measure(options)
-    if options.only:
-        rows = [row for row in rows if any(wanted in row["name"] for wanted in options.only)]
-        if not rows:
-            raise HilError(f"no row of the bench has {' or '.join(options.only)} in its name")
+    failed = False
+    for group in groups:
+        sys.stderr.write(f"measuring {group.title} (about {_duration(group.about_s)}) ...\n")
+        begin_s = time.monotonic()
+        measured, whole = _measured(group, options)
+        sys.stderr.write(f"  took {_duration(time.monotonic() - begin_s)}\n")
+        failed = failed or not whole
+        rows += measured
+        if not options.json:
+            _print(measured, first=len(rows) == len(measured))
+    if not rows:
+        raise HilError(f"no row of the bench has {' or '.join(options.only or ())} in its name")
     if options.json:
         sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-    else:
-        _print(rows)
-    return 1 if any(row["met"] is False for row in rows) else 0
+    return 1 if failed or any(row["met"] is False for row in rows) else 0
+
+
+def _measured(group: Group, options: argparse.Namespace) -> tuple[list[Row], bool]:
+    """The rows that are asked for, and whether the measurement came to its end."""
+    try:
+        with redirect_stdout(sys.stderr):
+            rows = group.measure(options)
+    except Exception as error:  # Whatever goes wrong in one measurement, hours of the others are not thrown away for it.
+        log.debug("%s", group.title, exc_info=True)
+        words = " ".join(str(error).split())[:200]
+        why = f"failed: {words}" if isinstance(error, HilError) else f"failed: {type(error).__name__}: {words}"
+        return [unmeasured(name, why) for name in group.names], False
+    return [row for row in rows if not options.only or any(wanted in row["name"] for wanted in options.only)], True
+
+
+def unmeasured(name: str, why: str) -> Row:
+    """A row without a value."""
+    return {"name": name, "value": None, "unit": "", "target": "", "met": None, "note": why}
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100.0 else f"{seconds / 60.0:.0f} min"
 
 
 def _schedule(options: argparse.Namespace) -> list[Row]:
@@ -126,34 +178,54 @@ def _page(options: argparse.Namespace) -> list[Row]:
     return page_rows(options)
 
 
-GROUPS: tuple[tuple[str, tuple[str, ...], Group], ...] = (
-    ("the guard over random houses", ("guard_avoidable_breach", "guard_time"), _guard),
-    ("the schedule against other solvers", ("schedule",), _schedule),
-    ("lockstep against bare Modbus, and virtual time", ("lockstep_overhead", "lockstep_household_cycle", "sim_speed"), _lockstep),
-    ("a deployed edge: start, and a day of cycles", ("edge_memory_after_a_day", "edge_start_to_first_setpoint"), _edge),
-    ("an edge with TLS and metrics at a cycle of one second", ("edge_deployed_memory", "edge_deployed_cpu"), _deployed),
-    ("envelopes of largest volume", ("envelopes_600", "envelopes_5000"), _envelopes),
-    ("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), _secrecy),
-    ("rounds that are sent everything", ("fuzzed_rounds_wrong", "fuzzed_rounds_unnamed"), _rounds),
-    ("a tap with the operator's key", ("tap_uniform", "tap_correlation"), _tap),
-    ("elections under faults", ("election_runs_violations",), _elections),
-    ("the page in a browser, before 200 homes", ("page_useful_paint", "page_update_latency_p95"), _page),
-    ("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), _failover),
-    ("5,000 reporting edges at one coordinator", ("ingest_lost", "ingest_p99", "ingest_cpu", "ingest_edges_cpu", "ingest_limit"), _ingest),
-    (
+GROUPS: tuple[Group, ...] = (
+    Group("the guard over random houses", ("guard_avoidable_breach", "guard_time"), 10.0, _guard),
+    Group("the schedule against other solvers", ("schedule",), 60.0, _schedule),
+    Group("lockstep against bare Modbus", ("lockstep_overhead", "lockstep_household_cycle", "sim_speed"), 60.0, _lockstep),
+    Group("a deployed edge: start, and a day of cycles", ("edge_memory_after_a_day", "edge_start_to_first_setpoint"), 60.0, _edge),
+    Group("an edge with TLS and metrics at a cycle of one second", ("edge_deployed_memory", "edge_deployed_cpu"), 170.0, _deployed),
+    Group("envelopes of largest volume", ("envelopes_600", "envelopes_5000"), 60.0, _envelopes),
+    Group("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), 60.0, _secrecy),
+    Group("rounds that are sent everything", ("fuzzed_rounds_wrong", "fuzzed_rounds_unnamed"), 60.0, _rounds),
+    Group("a tap with the operator's key", ("tap_uniform", "tap_correlation"), 60.0, _tap),
+    Group("elections under faults", ("election_runs_violations",), 60.0, _elections),
+    Group("the page in a browser, before 200 homes", ("page_useful_paint", "page_update_latency_p95"), 90.0, _page),
+    Group("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), 200.0, _failover),
+    Group(
+        "5,000 reporting edges at one coordinator",
+        ("ingest_lost", "ingest_p99", "ingest_cpu", "ingest_edges_cpu", "ingest_limit"),
+        300.0,
+        _ingest,
+    ),
+    Group(
         "a broker that is killed under 210 edges",
         ("restart_back", "restart_storm", "restart_lost", "restart_envelope_breaches"),
+        150.0,
         _restart,
     ),
 )
-"""What is measured in words, the names of the rows, and the measurement. `schedule` stands for all rows of `hil.bench_schedule`."""
+"""`schedule` stands for all rows of `hil.bench_schedule`. Times are those of two quiet cores."""
 
 
-def _print(rows: list[Row]) -> None:
+def _list(groups: list[Group]) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("row", "value", "unit", "target", "met", "how"):
-        table.add_column(column, justify="right" if column == "value" else "left")
+    for column in ("rows", "takes about", "what"):
+        table.add_column(column)
+    for group in groups:
+        table.add_row(", ".join(group.names), _duration(group.about_s), group.title)
+    _show(table)
+
+
+def _print(rows: list[Row], *, first: bool) -> None:
+    table = Table(box=None, pad_edge=False, show_header=first)
+    for column, width in (("row", NAME_WIDTH), ("value", 9), ("unit", 8), ("target", 7), ("met", 3), ("how", None)):
+        table.add_column(column, justify="right" if column == "value" else "left", min_width=width)
     for row in rows:
         met = {True: Text("yes", style="green"), False: Text("no", style="bold red"), None: Text("–")}[row["met"]]
-        table.add_row(row["name"], f"{row['value']:.4g}", row["unit"], row["target"], met, Text(row.get("note", "")))
-    Console(highlight=False, markup=False).print(table)
+        value = "–" if row["value"] is None else f"{row['value']:.4g}"
+        table.add_row(row["name"], value, row["unit"], row["target"], met, Text(row.get("note", "")))
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDE).print(table)

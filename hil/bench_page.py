@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -42,11 +41,14 @@ Row = dict[str, Any]
 
 
 def page_rows(options: argparse.Namespace) -> list[Row]:
-    """Both rows; none, and a line on stderr, where there is no browser."""
+    """Both rows; without a value where there is no browser."""
     program = find_chromium()
     if program is None:
-        sys.stderr.write("no Chromium here (apt-get install chromium): the page is not measured\n")
-        return []
+        why = "not measured: no Chromium here (apt-get install chromium)"
+        return [
+            {"name": name, "value": None, "unit": "s", "target": "<= 1", "met": None, "note": why}
+            for name in ("page_useful_paint", "page_update_latency_p95")
+        ]
     paint_s, latencies_s = asyncio.run(_measure(program, options.mosquitto))
     p95_s = sorted(latencies_s)[math.ceil(0.95 * len(latencies_s)) - 1]
     return [

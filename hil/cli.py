@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("devices", help="serve simulated devices alone, so that any controller can be tried against them", add_help=False)
 
     bench = add_command(commands, "bench", "measure what the README promises")
+    bench.add_argument("--list", action="store_true", help="print which rows there are and how long they take, and measure nothing")
     bench.add_argument("--json", action="store_true", help="print the rows as one JSON document")
     bench.add_argument("--only", action="append", metavar="ROW", help="only rows whose name contains this; may be repeated")
     bench.add_argument("--mosquitto", type=Path, metavar="PATH", help="the broker's program, where it is not on PATH")

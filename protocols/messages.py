@@ -236,6 +236,26 @@ class AdherenceReport(Message, frozen=True, kw_only=True, tag="adherence"):
     kept: Annotated[int, Meta(ge=0, le=MAX_INTERVALS)]
 
 
+class Accusation(Message, frozen=True, kw_only=True, tag="accusation"):
+    """A member shows all the others a proof (`protocols.aggregation.charges`), in `parts` of which this is one; `digest` is SHA-256 over
+    all of it. The others judge for themselves. The operator does not read it: drop lists and calls would tell it whose a sum is."""
+
+    digest: Hex32
+    part: Annotated[int, Meta(ge=0, lt=64)]
+    parts: Annotated[int, Meta(ge=1, le=64)]
+    body: Annotated[bytes, Meta(min_length=1, max_length=64 * 1024)]
+
+
+class Verdict(Message, frozen=True, kw_only=True, tag="verdict"):
+    """A member has verified a proof that `accused` broke the protocol in a round; number 0 stands for the votes of a term. `evidence`
+    names what was verified. Verdicts of a quorum of the registered members convict (`protocols.reputation.strike`)."""
+
+    accused: Identifier
+    round_name: RoundName
+    words: Reason
+    evidence: Hex32
+
+
 class SeatCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of one member as the epoch freezes them, in the order of the epoch's seats."""
 
@@ -397,6 +417,8 @@ AnyMessage = (
     | ControlResponse
     | JoinCard
     | AdherenceReport
+    | Accusation
+    | Verdict
     | EpochNotice
     | KeyCard
     | ElectionNotice
@@ -419,6 +441,8 @@ TYPE_OF_KIND: dict[str, type[Message]] = {
     "default": DefaultControl,
     "join": JoinCard,
     "adherence": AdherenceReport,
+    "accusation": Accusation,
+    "verdict": Verdict,
     "epoch": EpochNotice,
     "key": KeyCard,
     "election": ElectionNotice,

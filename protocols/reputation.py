@@ -3,9 +3,10 @@
     R = (0.3 U + 0.5 A + 0.2 C) * 0.5^strikes
 
 U is uptime, A adherence to the member's own plans, C the reliability of its messages, each an exponentially weighted mean in [0, 1] with
-a half-life of seven days. Strikes are proven breaches of the protocol (two reports in one round, a false drop list); they fade with a
-half-life of 30 days. R grows by at most 0.02 a day, so that nobody buys a seat with one good week; it falls at once. A newcomer begins
-at 0.5, below the usual threshold of 0.6. Everything is a pure function of the observations, in the order in which they were made.
+a half-life of seven days. Strikes are proven breaches of the protocol (two aggregates of one round, a false drop list); they fade with a
+half-life of 30 days, and for as long after one a member does not lead at all (`trusted_frac`). R grows by at most 0.02 a day, so that
+nobody buys a seat with one good week; it falls at once. A newcomer begins at 0.5, below the usual threshold of 0.6. Everything is a pure
+function of the observations, in the order in which they were made.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ HALF_LIFE_S: Final = 7 * 86400.0
 STRIKE_HALF_LIFE_S: Final = 30 * 86400.0
 GROWTH_PER_S: Final = 0.02 / 86400.0
 NEWCOMER: Final = 0.5
+BARRING_STRIKES: Final = 0.5
+"""One breach counts so much after one half-life of strikes."""
 
 
 class Reputation(Struct, frozen=True, kw_only=True):
@@ -71,6 +74,11 @@ def strike(reputation: Reputation, time_s: float) -> Reputation:
     """The reputation after a proven breach: halved at once."""
     settled = _settle(reputation, max(time_s, reputation.time_s))
     return _settle(structs.replace(settled, strikes=settled.strikes + 1.0), settled.time_s)
+
+
+def trusted_frac(reputation: Reputation) -> float:
+    """What an epoch says of the member: its reputation, and nothing while a proven breach is fresh, however good it was before."""
+    return 0.0 if reputation.strikes >= BARRING_STRIKES else reputation.value_frac
 
 
 def _settle(reputation: Reputation, time_s: float) -> Reputation:

@@ -34,6 +34,7 @@ from protocols.errors import BadSignature, Malformed, Replayed, Stale, TopicErro
 from protocols.keys import key_id
 from protocols.messages import (
     TYPE_OF_KIND,
+    Accusation,
     AnyMessage,
     ControlResponse,
     EnvelopeSchedule,
@@ -45,6 +46,7 @@ from protocols.messages import (
     SafetyState,
     Status,
     Telemetry,
+    Verdict,
 )
 from protocols.topics import owner
 
@@ -66,6 +68,8 @@ MAX_AGE_S: Final[dict[type, float]] = {
     ControlResponse: 7 * 86400.0,
     MarketAsk: 600.0,
     MarketAnswer: 600.0,
+    Accusation: 86400.0,
+    Verdict: 86400.0,
 }
 """Greatest age by type. Types that are absent (status, default control) are state and hold until they are replaced."""
 

@@ -15,11 +15,13 @@
 | `coordinator/status` | the coordinator (and its last will) | yes | `Status` |
 | `node/<node>/join` | the node | yes | `JoinCard` |
 | `node/<node>/adherence` | the node | no | `AdherenceReport` |
+| `node/<node>/verdict` | the node | no | `Verdict` |
 | `election/<node>/call`, `election/<node>/to/<member>` | the node | no | `ElectionNotice` |
 | `election/<node>/certificate` | the node | yes | `ElectionNotice` with a certificate |
 | `election/<node>/gone` | the broker, as the node's last will | no | `Gone` |
 | `round/<node>/call` | the node, while it leads | no | `RoundNotice`: announcements and drop lists |
 | `round/<node>/aggregate` | the node, while it leads | no | `RoundNotice` with an aggregate, for the coordinator alone |
+| `round/<node>/accusation` | the node | no | `Accusation`, for the members alone |
 | `round/<node>/report/<leader>`, `.../reveal/<leader>` | the node | no | sealed bytes (`protocols.aggregation.messages`) |
 | `round/<node>/receipt/<member>` | the node, while it leads | no | a signature over the receipt |
 | `round/<node>/audit/<leader>`, `.../transcript/<member>` | a member, and the leader | no | sealed: how was it summed? |
@@ -47,10 +49,10 @@ ROOT: Final = "commonwatt"
 VERSION: Final = "1"
 _LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence", "answer")
+NODE_KINDS: Final = ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence", "verdict", "answer")
 CONTROL_KINDS: Final = ("envelope", "default", "ask")
 ELECTION_KINDS: Final = ("call", "certificate", "gone")
-ROUND_KINDS: Final = ("call", "aggregate")
+ROUND_KINDS: Final = ("call", "aggregate", "accusation")
 SEALED_KINDS: Final = ("report", "reveal", "receipt", "audit", "transcript", "demand", "opening")
 COORDINATOR_KINDS: Final = ("status", "epoch", "key", "round", "signal", "region")
 
@@ -124,8 +126,9 @@ def sealed_route(topic: str) -> tuple[str, str, str, str] | None:
 def owner(topic: str) -> tuple[str, str, str]:
     """(community, name, kind) of a signed topic: the name of the node that writes it, or 'coordinator' of what the coordinator writes.
 
-    Elections and rounds have one kind each, `election` and `round`, but for the last will, which is `gone`. Raises `TopicError` for
-    anything outside the grammar: a topic that nobody owns is refused, not guessed at. Sealed topics are not signed and not in here.
+    Elections and rounds have one kind each, `election` and `round`, but for the last will, which is `gone`, and for accusations. Raises
+    `TopicError` for anything outside the grammar: a topic that nobody owns is refused, not guessed at. Sealed topics are not signed and
+    not in here.
     """
     match topic.split("/"):
         case [root, version, community, "node", node, kind] if root == ROOT and version == VERSION and kind in NODE_KINDS:
@@ -141,7 +144,7 @@ def owner(topic: str) -> tuple[str, str, str]:
             _level(member)
             return _level(community), _level(node), "election"
         case [root, version, community, "round", node, kind] if root == ROOT and version == VERSION and kind in ROUND_KINDS:
-            return _level(community), _level(node), "round"
+            return _level(community), _level(node), "accusation" if kind == "accusation" else "round"
         case _:
             raise TopicError(f"topic {topic!r} is not in the grammar {ROOT}/{VERSION}/<community>/...")
 

@@ -80,10 +80,10 @@ def test_a_community_is_made_and_joined_as_the_page_says(
     monkeypatch.chdir(tmp_path)
     done = []
     for program, *arguments in own_commands(ROOT / "docs" / "run-a-coordinator.md"):
-        if arguments[0] in ("run", "page"):
+        if arguments[0] in ("run", "page", "region"):
             assert Path(arguments[arguments.index("--config") + 1]).is_file()
             continue
-        if arguments[0] == "init" and os.geteuid() == 0:
+        if arguments[0] in ("init", "init-region") and os.geteuid() == 0:
             arguments += ["--broker-user", "root"]
         if arguments[0] == "page-token" and arguments[1] == "home-01" and "revoke" in done:
             continue

@@ -5,7 +5,7 @@ aggregate of the same round be opened. The rules:
 
 1. An aggregate counts only from the leader whose certificate of votes was checked, under the highest term seen (the fence, on disk).
 2. Its beacon must be the one that the round's call implies; the checksum of the sums then holds only for what the members were asked.
-   A leader that signs another one has proven its own breach (`breaches`: who, and in which round).
+   A leader that signs another one has proven its own breach (`breaches`: who, and in which round), unless it was the epoch that changed.
 3. One aggregate for each round (`protocols.aggregation.operator`), opened under the key it names, as long as that key lives.
 4. Sums that the feeder's connections cannot add up to are answered and not used.
 5. Answers carry no sums. Members join in batches, so that no two epochs differ by a few.
@@ -70,6 +70,7 @@ class _Kept(Struct):
     fence: Certificate | None = None
     books: dict[str, str] = {}
     settlement: dict[int, Term] = {}
+    former: Epoch | None = None
 
 
 class AggregationDesk:
@@ -110,6 +111,7 @@ class AggregationDesk:
         self._kept = _Kept()
         self._books: dict[str, OperatorBook] = {}
         self._anew = True
+        self._found_anew = False
         self.bargain = Bargain(section.negotiation, ratings_w if limits_w is None else limits_w)
         layout = Layout(section.values, section.pad_bits, section.members_max)
         self.settlement = SettlementDesk(section.settlement_share, layout, entropy)
@@ -118,6 +120,15 @@ class AggregationDesk:
     def term(self) -> int:
         """The fence: the highest term whose certificate was checked."""
         return 0 if self._kept.fence is None else self._kept.fence.term
+
+    @property
+    def epoch(self) -> Epoch | None:
+        """The present epoch, None before the first."""
+        return self._kept.epoch
+
+    def found_anew(self) -> None:
+        """Reputations have changed at once: the same members, in a new epoch with the next step."""
+        self._found_anew = True
 
     def save(self) -> str:
         """What must be on the disk before `outgoing` is sent."""
@@ -206,7 +217,7 @@ class AggregationDesk:
                 present = tuple(sorted(self._joined))
         else:
             newcomers = admitted(kept.epoch.names, self._joined)
-            if newcomers or self._cards_changed() or now_s >= kept.epoch_s + section.epoch_s:
+            if newcomers or self._found_anew or self._cards_changed() or now_s >= kept.epoch_s + section.epoch_s:
                 present = tuple(sorted({*kept.epoch.names, *newcomers} & self._members.keys()))
         if len(present) < section.members_min or len(present) > section.members_max:
             return
@@ -216,6 +227,7 @@ class AggregationDesk:
             if join is not None:
                 known[name] = SeatCard(name=name, pad_key=join.pad_key, envelope_key=join.envelope_key)
         kept.cards = tuple(known[name] for name in present if name in known)
+        self._found_anew, kept.former = False, kept.epoch
         kept.epoch = Epoch(
             number=max(int(now_s), 0 if kept.epoch is None else kept.epoch.number + 1),
             seats=tuple(
@@ -258,6 +270,10 @@ class AggregationDesk:
             self._refuse(notice, f"term {term} of {aggregate.leader}: {fence.leader} leads in term {fence.term}", now_s)
             return
         if aggregate.beacon != beacon(epoch, notice):
+            former = self._kept.former
+            if former is not None and aggregate.beacon == beacon(former, notice):
+                self._refuse(notice, f"epoch {former.number} is over", now_s)
+                return
             self.breaches.append((aggregate.leader, aggregate.round_name))
             self._refuse(notice, "its beacon is not that of its call", now_s)
             return

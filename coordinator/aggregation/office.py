@@ -7,7 +7,6 @@ envelopes comes from the community's sums alone.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coordinator import store as tables
+from coordinator.aggregation.convictions import Conviction, Court
 from coordinator.aggregation.desk import SENDER, AggregationDesk
 from coordinator.aggregation.head import head_limits_w
 from coordinator.aggregation.keys import OperatorKey, generate_key, load_keys, read_passphrase, save_keys
@@ -26,13 +26,25 @@ from coordinator.config import CoordinatorConfig, NodeSection
 from coordinator.demand import LimitPair
 from coordinator.network.model import Network
 from coordinator.store import Store
+from protocols.aggregation.evidence import notice_of
 from protocols.aggregation.messages import labelled, seal
 from protocols.aggregation.settlement import sign_demand
 from protocols.bus import Bus, BusMessage
 from protocols.keys import load_public_key
-from protocols.messages import AdherenceReport, AnyMessage, ControlResponse, SafetyState, Status
+from protocols.messages import (
+    AdherenceReport,
+    AggregateNotice,
+    AnyMessage,
+    ControlResponse,
+    RoundNotice,
+    SafetyState,
+    Status,
+    Verdict,
+)
 from protocols.signing import Signer
 from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic, sealed_route, sealed_topic
+
+CONVICTION = "conviction"
 
 MakeKey = Callable[[float], OperatorKey]
 
@@ -65,7 +77,8 @@ class CommunityOffice:
         self.standing = StandingBook((node.name for node in nodes), now_s)
         self._remembered = ""
         self._negotiated = ""
-        self._convicted: deque[tuple[str, str]] = deque(maxlen=1000)
+        self._court = Court()
+        self._convictions: list[Conviction] = []
         self._sessions = 0
         self.desk = AggregationDesk(
             section,
@@ -86,13 +99,15 @@ class CommunityOffice:
             self.desk.restore(kept)
         if reputations is not None:
             self.standing.restore(reputations)
+        for conviction in convictions(store):
+            self._court.convicted.add((conviction.accused, conviction.round_name))
         community = self._config.identity.community
         bus.subscribe(node_topic(community, "+", "join"))
         bus.subscribe(election_topic(community, "+", "certificate"))
         bus.subscribe(round_topic(community, "+", "aggregate"))
         bus.subscribe(sealed_topic(community, "+", "opening", SENDER))
 
-    def take(self, content: AnyMessage, now_s: float) -> None:
+    def take(self, message: BusMessage, content: AnyMessage, now_s: float) -> None:
         """One authenticated message of a member."""
         match content:
             case Status():
@@ -101,8 +116,29 @@ class CommunityOffice:
                 self.standing.responded(content, now_s)
             case AdherenceReport():
                 self.standing.declared(content, now_s)
+            case Verdict():
+                self._convict(self._court.verdict(self.desk.epoch, content, notice_of(message, now_s)), now_s)
+            case RoundNotice(body=AggregateNotice() as said) if said.aggregate.leader == content.sender:
+                self._answer(message, content, said, now_s)
             case _:
                 self.desk.take(content, now_s)
+
+    def _answer(self, message: BusMessage, content: RoundNotice, said: AggregateNotice, now_s: float) -> None:
+        """An aggregate: the desk answers it, and what it proves against who has signed it is recorded."""
+        notice, epoch = notice_of(message, now_s), self.desk.epoch
+        self.desk.take(content, now_s)
+        self._convict(self._court.aggregate(epoch, said, notice), now_s)
+        for accused, round_name in self.desk.breaches:
+            assert epoch is not None
+            self._convict(self._court.beacon(epoch, accused, round_name, notice), now_s)
+        self.desk.breaches.clear()
+
+    def _convict(self, conviction: Conviction | None, now_s: float) -> None:
+        """Who is convicted is trusted no more: a new epoch says so to everybody, and elects another leader where it led."""
+        if conviction is not None:
+            self.standing.convicted(conviction.accused, now_s)
+            self.desk.found_anew()
+            self._convictions.append(conviction)
 
     def take_sealed(self, message: BusMessage) -> bool:
         """Whether this is a sealed opening; what is wrong with it is recorded by name."""
@@ -123,11 +159,10 @@ class CommunityOffice:
         plan = self.desk.unit.plan
         self.standing.step(now_s, rounds_opened=plan is not None and now_s - plan.start_s <= DECLARED_S)
         self.desk.step(now_s)
-        for breach in self.desk.breaches:
-            if breach not in self._convicted:
-                self._convicted.append(breach)
-                self.standing.convicted(breach[0], now_s)
-        self.desk.breaches.clear()
+        for conviction in self._convictions:
+            store.add(tables.messages, conviction_row(conviction, next_sequence=self._sequence(), received_s=now_s))
+            self.desk.events.append(("convicted", f"{conviction.accused} in round {conviction.round_name}: {conviction.words}"))
+        self._convictions.clear()
         if self.desk.keys_changed and self._key_file is not None:
             save_keys(self._key_file, self.desk.keys, self._passphrase)
         self.desk.keys_changed = False
@@ -172,6 +207,24 @@ def demand_message(community: str, asking: Asking, signer: Signer) -> BusMessage
     demand = sign_demand(signer, asking.round_name, asking.member, asking.secret, asking.reply_key)
     payload = labelled(asking.round_name, seal(demand, asking.envelope_key))
     return BusMessage(topic=sealed_topic(community, SENDER, "demand", asking.member), payload=payload)
+
+
+def convictions(store: Store) -> list[Conviction]:
+    """What was proven against whom, the oldest first."""
+    rows = store.rows(tables.messages, tables.messages.c.kind == CONVICTION)
+    return sorted((msgspec.json.decode(row["body_json"], type=Conviction) for row in rows), key=lambda found: found.time_s)
+
+
+def conviction_row(conviction: Conviction, *, next_sequence: int, received_s: float) -> dict[str, Any]:
+    """Row of `store.messages`: a conviction with all that proves it."""
+    return {
+        "kind": CONVICTION,
+        "node": conviction.accused,
+        "sequence": next_sequence,
+        "time_s": conviction.time_s,
+        "received_s": received_s,
+        "body_json": msgspec.json.encode(conviction).decode(),
+    }
 
 
 def opening_row(settled: Settled, *, next_sequence: int, received_s: float) -> dict[str, Any]:

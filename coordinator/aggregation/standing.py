@@ -8,7 +8,7 @@ Three things, each as a share of an interval of a quarter of an hour (`protocols
 - plan adherence: what the member last declared of itself (`AdherenceReport`), because only the house knows its plan and its meter. It
   holds for one window and a half; a member of which nothing newer is known although rounds were opened counts as one that kept to nothing.
 
-Proven breaches are strikes. Reputations are frozen into an epoch when it begins.
+Proven breaches are strikes (`convictions`). Reputations are frozen into an epoch when it begins.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from protocols.messages import AdherenceReport, ControlResponse, EnvelopeControl, ResponseStatus
-from protocols.reputation import Observation, Reputation, observe, strike
+from protocols.reputation import Observation, Reputation, observe, strike, trusted_frac
 
 INTERVAL_S: Final = 900.0
 ANSWER_S: Final = 60.0
@@ -120,8 +120,8 @@ class StandingBook:
         return self._reputations[name]
 
     def value(self, name: str) -> float:
-        """The member's reputation at present."""
-        return self._reputations[name].value_frac
+        """The member's reputation at present, as an epoch says it."""
+        return trusted_frac(self._reputations[name])
 
     def save(self) -> str:
         """The reputations, for the operator's disk."""

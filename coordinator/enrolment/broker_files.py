@@ -39,8 +39,9 @@ PROJECTOR: Final = "projector"
 FOR_THE_COORDINATOR: Final = ("aggregate",)
 """Kinds of a round that the leader says to the coordinator alone."""
 
-FOR_MEMBERS: Final = ("call",)
-"""Kinds of a round that members alone read: rosters and drop lists. Who decrypts sums must not learn whose they are."""
+FOR_MEMBERS: Final = ("call", "accusation")
+"""Kinds of a round that members alone read: rosters, drop lists, and proofs that show these. Who decrypts sums must not learn whose they
+are."""
 
 HEAD = """\
 # Mosquitto 2 for community {community}, made by `commonwatt-coordinator`, which writes it anew: change nothing here.

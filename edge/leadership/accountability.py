@@ -1,5 +1,5 @@
-"""By what a member holds others to their word, and is held to its own: audits of leaders, its own rounds shown, its sampled reports opened.
-A shell."""
+"""By what a member holds others to their word, and is held to its own: audits of leaders, its own rounds shown, its sampled reports opened,
+proofs shown and judged. A shell."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge.leadership.auditing import Archive, Auditor
-from edge.leadership.member_shell import MemberShell, SendSealed
+from edge.leadership.jury import Jury
+from edge.leadership.member_shell import MemberShell
 from edge.leadership.opener import Opener
 from edge.leadership.records import MemberRecords
 from edge.leadership.settings import AggregationSection
+from edge.leadership.voice import Voice
 from edge.leadership.witness import Witness
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class Accountability:
 
     def __init__(
         self,
+        community: str,
         name: str,
         key: Ed25519PrivateKey,
         envelope_key: X25519PrivateKey,
@@ -39,9 +42,10 @@ class Accountability:
         member: MemberShell,
         records: MemberRecords,
         witness: Witness,
-        send: SendSealed,
+        voice: Voice,
         entropy: Callable[[int], bytes],
     ) -> None:
+        send = voice.letter
         self.archive = Archive(name, key, envelope_key, send=send)
         self.auditor = Auditor(
             name,
@@ -64,6 +68,13 @@ class Accountability:
             send=send,
             share_max=settings.settlement_share_max,
         )
+
+        self.jury = Jury(name, community, operator_keys, witness=witness, judge=voice.verdict, accuse=voice.accusation)
+
+    def tick(self, now_s: float) -> None:
+        """Do what is due."""
+        self.auditor.tick(now_s)
+        self.jury.tick(now_s)
 
     def take(self, kind: str, writer: str, payload: bytes, wall_s: float) -> None:
         """One sealed message of the kinds in `KINDS`."""

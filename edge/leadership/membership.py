@@ -41,6 +41,7 @@ from protocols.clock import Clock
 from protocols.election.rules import public_key_of
 from protocols.errors import Refusal
 from protocols.messages import (
+    Accusation,
     AnyMessage,
     CommunitySignal,
     ElectionNotice,
@@ -119,7 +120,8 @@ class Membership:
         self._verifier = Verifier(identity.community, {COORDINATOR: identity.coordinator_keys})
         self._secrets = load_or_make_secrets(folder / "member.key", self.node, entropy)
         records = MemberRecords(folder, keep_openings_s=aggregation.keep_openings_s, durable=durable)
-        self.witness = Witness(EvidenceLog(folder / "evidence", keep_s=aggregation.keep_openings_s, durable=durable))
+        evidence = EvidenceLog(folder / "evidence", keep_s=aggregation.keep_openings_s, durable=durable)
+        self.witness = Witness(evidence, identity.community, identity.coordinator_keys)
         ballots = BallotStore(folder / "ballot.json", self.node, durable=durable)
         if commissioned:
             ballots.commission()
@@ -139,6 +141,7 @@ class Membership:
             uptime_s=clock.monotonic_s,
         )
         self.accountability = Accountability(
+            identity.community,
             self.node,
             identity.key,
             self._secrets.envelope_key,
@@ -147,7 +150,7 @@ class Membership:
             member=self.member,
             records=records,
             witness=self.witness,
-            send=self._voice.letter,
+            voice=self._voice,
             entropy=entropy,
         )
         self.leader = LeaderShell(
@@ -199,6 +202,7 @@ class Membership:
             election_topic(community, "+", "gone"),
             election_letter_topic(community, "+", self.node),
             round_topic(community, "+", "call"),
+            round_topic(community, "+", "accusation"),
             *(sealed_topic(community, "+", kind, self.node) for kind in ("report", "reveal", "receipt", "audit", "transcript")),
             sealed_topic(community, COORDINATOR, "demand", self.node),
         ):
@@ -238,7 +242,7 @@ class Membership:
             self._negotiate(now_s)
         elif self.leader.busy:
             self.leader.drop()
-        self.accountability.auditor.tick(now_s)
+        self.accountability.tick(now_s)
         self._encryption.fill()
 
     def _negotiate(self, now_s: float) -> None:
@@ -275,7 +279,7 @@ class Membership:
                 log.debug("refused: %s", refusal)
             return
         self._take_signed(content, now_s, wall_s)
-        if isinstance(content, EpochNotice) or (isinstance(content, RoundNotice) and self._counts(content)):
+        if isinstance(content, EpochNotice | KeyCard) or (isinstance(content, RoundNotice) and self._counts(content)):
             self.witness.heard(message, content, wall_s)
 
     def _counts(self, notice: RoundNotice) -> bool:
@@ -309,6 +313,8 @@ class Membership:
                 self.member.call(sender, call, wall_s)
             case RoundNotice(body=Drops() as drops) if drops.leader == sender and self._obeyed(sender, drops.round_name):
                 self.member.drops(drops)
+            case Accusation():
+                self.accountability.jury.accused(content, now_s)
             case EpochNotice():
                 self._adopt_epoch(content, now_s)
             case KeyCard():

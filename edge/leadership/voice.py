@@ -1,4 +1,7 @@
-"""What a member says on the bus: elections, rounds, sealed letters and its leaving; numbered and signed. A shell: it chooses nothing."""
+"""What a member says on the bus: elections, rounds, sealed letters, proofs, verdicts and its leaving; numbered and signed.
+
+A shell: it chooses nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import math
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.leadership.secrets import MemberSecrets
+from protocols.aggregation.charges import Part
+from protocols.aggregation.evidence import Proof
 from protocols.aggregation.messages import Drops
 from protocols.bus import Bus, BusMessage
 from protocols.clock import Clock
 from protocols.election.values import Certificate, ElectionMessage, Heartbeat
-from protocols.messages import AggregateNotice, ElectionNotice, Gone, JoinCard, RoundCall, RoundNotice
+from protocols.messages import Accusation, AggregateNotice, ElectionNotice, Gone, JoinCard, RoundCall, RoundNotice, Verdict
 from protocols.signing import Sequencer, Signer
 from protocols.topics import election_letter_topic, election_topic, node_topic, round_topic, sealed_topic
 
@@ -62,6 +67,32 @@ class Voice:
         """One public message of an aggregation round."""
         notice = RoundNotice(sender=self._writer, time_s=self._clock.now_s(), sequence=self._sequencer.next(), body=body)
         self._bus.publish(self._signer.seal(round_topic(self._community, self._writer, kind), notice, expiry_s=math.ceil(expiry_s)))
+
+    def accusation(self, part: Part) -> None:
+        """A part of a proof, to the other members."""
+        accusation = Accusation(
+            sender=self._writer,
+            time_s=self._clock.now_s(),
+            sequence=self._sequencer.next(),
+            digest=part.digest,
+            part=part.part,
+            parts=part.parts,
+            body=part.body,
+        )
+        self._bus.publish(self._signer.seal(round_topic(self._community, self._writer, "accusation"), accusation))
+
+    def verdict(self, proof: Proof) -> None:
+        """That this member has verified a proof, to the operator."""
+        verdict = Verdict(
+            sender=self._writer,
+            time_s=self._clock.now_s(),
+            sequence=self._sequencer.next(),
+            accused=proof.author,
+            round_name=proof.round_name,
+            words=proof.words[:200],
+            evidence=proof.digest,
+        )
+        self._bus.publish(self._signer.seal(node_topic(self._community, self._writer, "verdict"), verdict))
 
     def letter(self, kind: str, recipient: str, payload: bytes) -> None:
         """Bytes that are sealed for one recipient."""

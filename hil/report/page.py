@@ -26,6 +26,8 @@ CHECKER_WORDS = {
     "sums_exact_or_refused": "Every sum that was opened is, watt by watt, what a group of that size reported.",
     "no_plaintext": "No household's power passed over the broker in the clear.",
     "no_actuation_under_an_old_term": "No home followed a leader whose term another's had replaced.",
+    "negotiation_replays": "The operator's record of a negotiation gives every step of it again.",
+    "negotiated_limit_held": "What the community agreed together stays inside the limits of its feeder's head.",
     "published_envelopes_hold": "The plant itself survives the phase corners of what was published.",
     "signed_only": "Every command that left the coordinator carries its signature.",
     "forgeries_refused": "Unsigned, altered and replayed commands were refused by every edge.",

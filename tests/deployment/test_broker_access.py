@@ -21,10 +21,11 @@ pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto: 
 
 # Who may publish what: the table of `protocols.topics`, written out for the nodes h07 and h08.
 BY_H07 = [
-    *(f"node/h07/{kind}" for kind in ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence", "answer")),
+    *(f"node/h07/{kind}" for kind in ("status", "telemetry", "forecast", "plan", "flexibility", "response", "join", "adherence")),
+    *(f"node/h07/{kind}" for kind in ("verdict", "answer")),
     *(f"election/h07/{kind}" for kind in ("call", "certificate", "gone", "to/h08", "to/h07")),
     *(f"round/h07/{kind}" for kind in ("call", "aggregate", "report/h08", "reveal/h08", "receipt/h08", "audit/h08", "transcript/h08")),
-    *(f"round/h07/{kind}" for kind in ("demand/h08", "opening/h08", "opening/coordinator")),
+    *(f"round/h07/{kind}" for kind in ("demand/h08", "opening/h08", "opening/coordinator", "accusation")),
 ]
 BY_COORDINATOR = [
     *(f"control/{node}/{kind}" for node in ("h07", "h08") for kind in ("envelope", "default", "ask")),
@@ -34,7 +35,7 @@ BY_COORDINATOR = [
 HEARD_BY_H08 = {
     *(f"election/h07/{kind}" for kind in ("call", "certificate", "gone", "to/h08")),
     *(f"round/h07/{kind}/h08" for kind in ("report", "reveal", "receipt", "audit", "transcript", "demand", "opening")),
-    *("round/h07/call", "round/coordinator/demand/h08"),
+    *("round/h07/call", "round/h07/accusation", "round/coordinator/demand/h08"),
     *(f"control/h08/{kind}" for kind in ("envelope", "default", "ask")),
     *(f"coordinator/{kind}" for kind in ("status", "epoch", "key", "round", "signal", "region")),
 }

@@ -1,10 +1,15 @@
 """A checker that finds nothing in a broken world is worth nothing: each one is shown a world that breaks its rule."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import hil
 from hil.checkers import EnergyConserved, EnvelopeHeld, NetworkLimits, P1NeverShed, SocWithinLimits
 from hil.frames import Frame
+from hil.report.page import CHECKER_WORDS
 from hil.scenario import LimitsSection
 
 LIMITS = LimitsSection(voltage_min_v=216.0, voltage_max_v=253.0)
@@ -117,3 +122,9 @@ def test_a_battery_beyond_empty_or_full_is_found(soc_frac: float, violations: in
     checker = SocWithinLimits(HOMES)
     checker.watch(frame(0.0, soc_frac=soc_frac))
     assert (checker.result().violations, checker.result().checks) == (violations, checks)
+
+
+def test_the_report_has_words_for_every_checker_that_there_is() -> None:
+    sources = Path(hil.__file__).parent.rglob("*.py")
+    named = {name for path in sources for name in re.findall(r'Tally\("([a-z0-9_]+)"\)', path.read_text(encoding="utf-8"))}
+    assert len(named) > 12 and named == CHECKER_WORDS.keys()
