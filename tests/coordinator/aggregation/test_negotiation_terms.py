@@ -113,7 +113,7 @@ def test_a_community_cannot_use_more_than_its_connections_carry() -> None:
         ("buy = [{from_h = 1.0, price_per_kwh = 0.3}]", "buy must begin at from_h = 0 and ascend, got [1.0]"),
         ("sell = []", "$.aggregation.negotiation.sell"),
         ("import_limit_w = 0.0", "$.aggregation.negotiation.import_limit_w"),
-        ("retail_per_kwh = 0.3", "unknown field `retail_per_kwh`"),
+        ("retail_per_kwh = 0.3", "unknown field retail_per_kwh"),
     ],
 )
 def test_what_is_wrong_with_the_terms_is_one_line_with_its_path(line: str, message: str) -> None:
