@@ -54,7 +54,7 @@ def _module(arguments: argparse.Namespace) -> ModuleType:
         from coordinator.region import command as region_command
 
         return region_command
-    if arguments.command == "proofs":
+    if arguments.command in ("proofs", "settle"):
         from coordinator.aggregation import command as aggregation_command
 
         return aggregation_command
@@ -97,6 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     proven.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
     proven.add_argument("--json", action="store_true", help="one JSON document on stdout")
     proven.set_defaults(command="proofs")
+
+    compared = commands.add_parser(
+        "settle",
+        help="hold what members declare of their plans against your own meter, by the sampled reports that they opened; exit status 1"
+        " where it is disproved",
+    )
+    compared.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
+    compared.add_argument("--meter", type=Path, required=True, help="CSV with columns node,start_s,duration_s,net_import_w (means)")
+    compared.add_argument("--convict", action="store_true", help="record a conviction, which the running service takes up")
+    compared.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    compared.set_defaults(command="settle")
 
     page = commands.add_parser(
         "page",

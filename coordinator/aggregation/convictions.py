@@ -1,9 +1,11 @@
 """What was proven against whom, as the operator records it and verifies it again. Pure.
 
-A member is convicted of a breach in one round, once, on one of three grounds:
+A member is convicted of a breach in one round, once, on one of four grounds:
 
 - `verdicts`: a quorum of the registered members has verified a proof (`protocols.aggregation.charges`). The operator does not see it;
 - `aggregates`: it has signed two different aggregates of one round;
+- `declaration`: its declarations of how it kept to its reports are disproved by the operator's own meter (`settling`). The meter is the
+  operator's, so this convinces nobody else; what is verified again is that the member has declared it;
 - `beacon`: its aggregate is of another beacon than the round's call implies, so it was handed in as something else than was asked for.
 
 The epoch stands in the record with the keys of its seats, so that a record can be verified for ever; `unsound` does that.
@@ -12,6 +14,7 @@ The epoch stands in the record with the keys of its seats, so that a record can 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -25,7 +28,7 @@ from protocols.aggregation.member import round_order
 from protocols.election.rules import public_key_of
 from protocols.election.values import Epoch
 from protocols.errors import Refusal
-from protocols.messages import AggregateNotice, RoundNotice, Verdict
+from protocols.messages import AdherenceReport, AggregateNotice, RoundNotice, Verdict
 from protocols.signing import Verifier
 
 CASES_OF_ONE_JUROR: Final = 32
@@ -39,7 +42,7 @@ class Conviction(Struct, frozen=True, kw_only=True):
     accused: str
     round_name: str
     words: str
-    ground: Literal["verdicts", "aggregates", "beacon"]
+    ground: Literal["verdicts", "aggregates", "beacon", "declaration"]
     evidence: str
     time_s: float
     epoch: Epoch
@@ -130,6 +133,11 @@ def unsound(conviction: Conviction, community: str) -> str | None:
             if conviction.evidence not in named:
                 return "no verdict names this evidence"
             return None if convicts(conviction.epoch, accused, jurors) else f"{len(jurors)} verdicts are no quorum"
+        case "declaration":
+            reports = [said for said in contents if isinstance(said, AdherenceReport) and said.sender == accused]
+            if len(reports) != len(contents) or conviction.evidence != evidence_digest(conviction.notices) or not reports:
+                return "the accused has not declared this"
+            return None
         case "aggregates" | "beacon":
             said = [content.body for content in contents if isinstance(content, RoundNotice)]
             handed_in = [body for body in said if isinstance(body, AggregateNotice) and body.aggregate.leader == accused]
@@ -142,6 +150,22 @@ def unsound(conviction: Conviction, community: str) -> str | None:
                 return None if len(handed_in) == 1 and _is_of_another(conviction.epoch, handed_in[0]) else "the beacon is that of the call"
             two = len(handed_in) == 2 and contradiction(handed_in[0].aggregate, handed_in[1].aggregate) is not None
             return None if two else "the aggregates do not contradict each other"
+
+
+def of_declarations(
+    epoch: Epoch, accused: str, words: str, notices: Sequence[Notice], *, settled_s: float
+) -> Conviction:
+    """Its declarations are disproved. The round is named after the second in which that was found, for it belongs to no term."""
+    return Conviction(
+        accused=accused,
+        round_name=f"0:{int(settled_s)}",
+        words=words,
+        ground="declaration",
+        evidence=evidence_digest(notices),
+        time_s=settled_s,
+        epoch=epoch,
+        notices=tuple(notices),
+    )
 
 
 def _is_of_another(epoch: Epoch, said: AggregateNotice) -> bool:

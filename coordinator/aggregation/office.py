@@ -26,7 +26,7 @@ from coordinator.config import CoordinatorConfig, NodeSection
 from coordinator.demand import LimitPair
 from coordinator.network.model import Network
 from coordinator.store import Store
-from protocols.aggregation.evidence import notice_of
+from protocols.aggregation.evidence import Notice, notice_of
 from protocols.aggregation.messages import labelled, seal
 from protocols.aggregation.settlement import sign_demand
 from protocols.bus import Bus, BusMessage
@@ -44,7 +44,8 @@ from protocols.messages import (
 from protocols.signing import Signer
 from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic, sealed_route, sealed_topic
 
-CONVICTION = "conviction"
+CONVICTION, OPENING, DECLARATION = "conviction", "opening", "declaration"
+LOOK_S = 900.0
 
 MakeKey = Callable[[float], OperatorKey]
 
@@ -79,6 +80,8 @@ class CommunityOffice:
         self._negotiated = ""
         self._court = Court()
         self._convictions: list[Conviction] = []
+        self._declared: list[tuple[AdherenceReport, Notice]] = []
+        self._looked_s = now_s
         self._sessions = 0
         self.desk = AggregationDesk(
             section,
@@ -116,6 +119,7 @@ class CommunityOffice:
                 self.standing.responded(content, now_s)
             case AdherenceReport():
                 self.standing.declared(content, now_s)
+                self._declared.append((content, notice_of(message, now_s)))
             case Verdict():
                 self._convict(self._court.verdict(self.desk.epoch, content, notice_of(message, now_s)), now_s)
             case RoundNotice(body=AggregateNotice() as said) if said.aggregate.leader == content.sender:
@@ -159,6 +163,7 @@ class CommunityOffice:
         plan = self.desk.unit.plan
         self.standing.step(now_s, rounds_opened=plan is not None and now_s - plan.start_s <= DECLARED_S)
         self.desk.step(now_s)
+        self._settled(store, now_s)
         for conviction in self._convictions:
             store.add(tables.messages, conviction_row(conviction, next_sequence=self._sequence(), received_s=now_s))
             self.desk.events.append(("convicted", f"{conviction.accused} in round {conviction.round_name}: {conviction.words}"))
@@ -180,6 +185,21 @@ class CommunityOffice:
         self.desk.settlement.settled.clear()
         events, self.desk.events = self.desk.events, []
         return events
+
+    def _settled(self, store: Store, now_s: float) -> None:
+        """Keep what members declare, and look now and then whether `commonwatt-coordinator settle` has disproved it."""
+        for report, notice in self._declared:
+            store.add(tables.messages, declaration_row(report, notice))
+        self._declared.clear()
+        if now_s - self._looked_s < LOOK_S:
+            return
+        self._looked_s = now_s
+        for conviction in convictions(store):
+            if (conviction.accused, conviction.round_name) not in self._court.convicted:
+                self._court.convicted.add((conviction.accused, conviction.round_name))
+                self.standing.convicted(conviction.accused, now_s)
+                self.desk.found_anew()
+                self.desk.events.append(("convicted", f"{conviction.accused}: {conviction.words}"))
 
     def say(self, bus: Bus, signer: Signer) -> None:
         """Send what waits; called once the store has what it rests on."""
@@ -215,6 +235,30 @@ def convictions(store: Store) -> list[Conviction]:
     return sorted((msgspec.json.decode(row["body_json"], type=Conviction) for row in rows), key=lambda found: found.time_s)
 
 
+def openings(store: Store) -> list[Settled]:
+    """What members have opened."""
+    rows = store.rows(tables.messages, tables.messages.c.kind == OPENING)
+    return [msgspec.json.decode(row["body_json"], type=Settled) for row in rows]
+
+
+def declarations(store: Store) -> list[Notice]:
+    """What members have declared of how they kept to their reports, as they signed it."""
+    rows = store.rows(tables.messages, tables.messages.c.kind == DECLARATION)
+    return [msgspec.json.decode(row["body_json"], type=Notice) for row in rows]
+
+
+def declaration_row(report: AdherenceReport, notice: Notice) -> dict[str, Any]:
+    """Row of `store.messages`: a declaration with its signature."""
+    return {
+        "kind": DECLARATION,
+        "node": report.sender,
+        "sequence": report.sequence,
+        "time_s": report.time_s,
+        "received_s": notice.heard_s,
+        "body_json": msgspec.json.encode(notice).decode(),
+    }
+
+
 def conviction_row(conviction: Conviction, *, next_sequence: int, received_s: float) -> dict[str, Any]:
     """Row of `store.messages`: a conviction with all that proves it."""
     return {
@@ -230,7 +274,7 @@ def conviction_row(conviction: Conviction, *, next_sequence: int, received_s: fl
 def opening_row(settled: Settled, *, next_sequence: int, received_s: float) -> dict[str, Any]:
     """Row of `store.messages`: what a household stands by, to be compared with its meter."""
     return {
-        "kind": "opening",
+        "kind": OPENING,
         "node": settled.member,
         "sequence": next_sequence,
         "time_s": settled.round.start_s,

@@ -4,7 +4,7 @@ In a community that sums in secret nobody sees a plan or a meter but the house i
 a quarter of an hour counts when the last round before it was answered: the value that was reported for it is held against the mean that
 the meter saw, and it was kept where they differ by at most a tenth of the connection. Every six hours the house declares how many
 intervals counted and how many it kept, and nothing more: two numbers, which show no power and no hour. A house that declares what its
-openings and its settlement meter disprove has broken the protocol (`protocols.reputation.strike`); that is what a declaration rests on.
+openings and the operator's meter disprove is convicted (`commonwatt-coordinator settle`); that is what a declaration rests on.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from coordinator import store as tables
 from coordinator.aggregation.convictions import Conviction, unsound
 from coordinator.aggregation.desk import AggregationDesk
 from coordinator.aggregation.keys import OperatorKey
-from coordinator.aggregation.office import CommunityOffice, convictions
+from coordinator.aggregation.office import CommunityOffice, convictions, openings
 from coordinator.aggregation.settings import AggregationSection as DeskSection
 from coordinator.config import load_config
 from coordinator.network.cases import load
@@ -32,7 +32,7 @@ from protocols.aggregation.leader import LeaderRound
 from protocols.aggregation.messages import Aggregate, Drops
 from protocols.aggregation.paillier import from_bytes, multiply, to_bytes
 from protocols.errors import Refusal
-from protocols.messages import Accusation, AggregateNotice, RoundCall, RoundContent, Verdict
+from protocols.messages import Accusation, AdherenceReport, AggregateNotice, RoundCall, RoundContent, Verdict
 from protocols.signing import Sequencer, Signer
 from protocols.topics import node_topic, round_topic
 from tests.community.leadership_street import COMMUNITY, START_S, Street, operator_key
@@ -48,10 +48,12 @@ class GovernedStreet(Street):
 
     office: CommunityOffice
     store: Store
+    opened_share = 0.0
 
     def _make_desk(self, section: DeskSection, key: OperatorKey | None) -> AggregationDesk:
         self.config_file = self.folder / "coordinator.toml"
         lines = [f'[identity]\ncommunity = "{COMMUNITY}"\n[feeder]\nnetwork = "ieee33"\n[aggregation]\nenabled = true\nmembers_min = 3']
+        lines.append(f"settlement_share = {self.opened_share}")
         for number, name in enumerate(self.names):
             file = self.folder / f"{name}.pub"
             file.write_bytes(self.keys[name].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
@@ -72,7 +74,8 @@ class GovernedStreet(Street):
         return self.office.desk
 
     async def start(self) -> None:
-        self._desk_bus.subscribe(node_topic(COMMUNITY, "+", "verdict"))
+        for kind in ("verdict", "adherence"):
+            self._desk_bus.subscribe(node_topic(COMMUNITY, "+", kind))
         self.office.start(self._desk_bus, self.store)
         await super().start()
 
@@ -94,8 +97,14 @@ class GovernedStreet(Street):
         return convictions(self.store)
 
 
-async def founded(folder: Path, size: int = 9, **changes: Any) -> GovernedStreet:
-    street = GovernedStreet(folder, size, **changes)
+class OpenStreet(GovernedStreet):
+    """Every report is opened when its epoch is over."""
+
+    opened_share = 1.0
+
+
+async def founded(folder: Path, size: int = 9, kind: type[GovernedStreet] = GovernedStreet, **changes: Any) -> GovernedStreet:
+    street = kind(folder, size, **changes)
     await street.start()
     street.run(14.0)
     assert street.leaders and not street.convicted
@@ -310,6 +319,42 @@ async def test_an_operator_that_is_started_again_convicts_nobody_twice_for_the_s
     again.office.start(again.broker.client(), again.store)
     assert again.office._court.convicted == before
     assert again.office.standing.value(leader) == 0.0
+
+
+async def test_who_declares_to_have_kept_what_the_operators_meter_disproves_loses_its_seat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All declare the same; every report is opened when the epoch is over, and one house never did what it said."""
+    street = await founded(tmp_path, kind=OpenStreet, aggregation=structs.replace(AUDITED, audit_share=0.0, settlement_share_max=1.0))
+    street.run(4 * 60.0)
+    liar = street.names[2]
+    for name in street.names:
+        report = AdherenceReport(
+            sender=name, time_s=street.clock.now_s(), sequence=1, from_s=START_S, duration_s=21_600.0, intervals=24, kept=24
+        )
+        street.buses[name].publish(Signer(street.keys[name]).seal(node_topic(COMMUNITY, name, "adherence"), report))
+    street.desk.found_anew()
+    street.run(10.0)
+    rows = ["node,start_s,duration_s,net_import_w"]
+    for opened in openings(street.store):
+        if opened.round.content == "plan" and opened.values is not None:
+            off_w = 9000.0 if opened.member == liar else 400.0
+            rows.append(f"{opened.member},{opened.round.start_s + 900.0},900,{opened.values[1] + off_w}")
+    assert len(rows) >= 5 * len(street.names)
+    (tmp_path / "meter.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    arguments = ("settle", "--config", str(street.config_file), "--meter", str(tmp_path / "meter.csv"))
+    status, document = shown(capsys, coordinator.cli.main, *arguments, "--convict")
+    assert status == 1 and [one["member"] for one in document["findings"] if one["disproved"]] == [liar]
+    assert shown(capsys, coordinator.cli.main, *arguments, "--convict")[0] == 1, "again, and nothing is recorded twice"
+    [found] = street.convicted
+    assert (found.accused, found.ground, unsound(found, COMMUNITY)) == (liar, "declaration", None)
+    assert street.office.standing.value(liar) > 0.4, "the service has not looked yet"
+    street.office._looked_s = -1e12
+    street.run(2.0)
+    assert street.office.standing.value(liar) == 0.0
+    assert street.desk.epoch is not None and liar not in {seat.name for seat in street.desk.epoch.eligible()}
+    assert "has not declared" in str(unsound(structs.replace(found, accused=street.names[0]), COMMUNITY))
+    assert shown(capsys, coordinator.cli.main, "proofs", "--config", str(street.config_file))[0] == 0
 
 
 async def test_a_proof_is_told_in_parts_and_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
