@@ -67,6 +67,19 @@ async def test_an_answer_moves_towards_a_target_as_far_as_the_price_lets_it(tmp_
     assert np.mean(second.net_import_w) > np.mean(first.net_import_w) + 50.0
 
 
+async def test_where_the_mechanism_secures_the_network_an_answer_is_bounded_by_the_connection_alone(tmp_path: Path) -> None:
+    world = await ready(tmp_path)
+    world.send_default(0.0, 5000.0, mrid="nothing-out")
+    await world.run(1000.0)
+    ask(world, 6, 0, price=5.0, towards_w=0.0)
+    await world.run(20.0)
+    ask(world, 7, 0, price=5.0, towards_w=0.0, secures=True)
+    await world.run(20.0)
+    bounded, free = answers(world)
+    assert min(bounded.net_import_w) >= -1.0
+    assert min(free.net_import_w) < -1000.0
+
+
 async def test_a_house_that_missed_the_beginning_of_a_negotiation_does_not_answer_in_it(tmp_path: Path) -> None:
     world = await ready(tmp_path)
     ask(world, 5, 3)

@@ -14,7 +14,7 @@ from hil.errors import ScenarioError
 from hil.market_ledger import MarketReport
 from hil.orchestrate import Mode, Order, run_variant
 from hil.results import WITH_ENVELOPES
-from hil.scenario import LoadedScenario, decode_scenario, find_scenario, load_scenario
+from hil.scenario import FaultMixEntry, FaultsSection, LoadedScenario, decode_scenario, find_scenario, load_scenario
 
 
 def negotiating(mechanism: str, hours: float) -> LoadedScenario:
@@ -62,3 +62,22 @@ def test_a_mechanism_beside_a_community_that_sums_in_secret_is_refused() -> None
     with pytest.raises(ScenarioError, match="sums in secret") as refusal:
         decode_scenario(text.encode(), "x.toml")
     assert "\n" not in str(refusal.value)
+
+
+def test_homes_that_lose_their_power_while_they_are_asked_are_left_out_by_name_and_the_others_agree(tmp_path: Path) -> None:
+    loaded = negotiating("hierarchical", 0.25)
+    cycles = FaultMixEntry(kind="edge_power_cycle", max_per_day=40.0, shortest_s=100.0, longest_s=300.0)
+    faults = FaultsSection(quiet_h=0.0, mix=(cycles,))
+    loaded = msgspec.structs.replace(loaded, scenario=msgspec.structs.replace(loaded.scenario, faults=faults))
+    outcome = run_variant(Order(loaded=loaded, mode="sim", seed=2, out=tmp_path), WITH_ENVELOPES, lambda done, total: None)
+    report = outcome.summary.market
+    assert report is not None
+    cut_off = {fault.target for fault in outcome.plan.faults}
+    named = dict(words.split(": ", 1) for words in report.left_out)
+    assert named
+    assert set(named) <= cut_off
+    assert set(named.values()) <= {"did not answer in time", "no plan of it is known"}
+    assert (report.agreed, report.refusals) == (1, ())
+    assert report.services is not None
+    assert report.flow is not None
+    assert report.flow.voltage_max_v <= loaded.scenario.limits.voltage_max_v
