@@ -21,6 +21,8 @@ from coordinator.powerflow.pgm import PgmEngine
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+LEAST_PRICE_PER_KWH = 1e-3
+"""A price of the network below this is none: what moves without one moves for other reasons."""
 
 
 class AgreedPrices(Struct, frozen=True, kw_only=True):
@@ -38,23 +40,21 @@ class AgreedPrices(Struct, frozen=True, kw_only=True):
 
 
 class AgreedService(Struct, frozen=True, kw_only=True):
-    """What the homes of one community moved for the network by one agreement, interval by interval.
-
-    `baseline_w` is what they had contracted for together, `service_w` how far they moved from it, and `paid` what each home gets for that
-    in each interval (homes, T).
+    """What homes moved for the network by one agreement, each (homes, T): what they had contracted for, how far they moved from it, zero
+    where no price of the network asked for it, and what each gets for that.
     """
 
     start_s: float
     step_s: float
     homes: tuple[str, ...]
-    baseline_w: tuple[float, ...]
-    service_w: tuple[float, ...]
+    contract_w: tuple[tuple[float, ...], ...]
+    service_w: tuple[tuple[float, ...], ...]
     paid: tuple[tuple[float, ...], ...]
 
     @property
     def intervals(self) -> int:
         """How many intervals it is about."""
-        return len(self.service_w)
+        return len(self.service_w[0])
 
 
 AgreedT = TypeVar("AgreedT", AgreedPrices, AgreedService)
@@ -130,25 +130,20 @@ def prices_of(done: Concluded, step_s: float) -> list[AgreedPrices]:
 
 
 def services_of(done: Concluded, step_s: float) -> list[AgreedService]:
-    """Services of every community, also of one that moved nothing: the newest agreement says what is owed."""
+    """The services of an agreement, also where nobody was asked to move: the newest agreement says what is owed."""
     outcome = done.outcome
     if not isinstance(outcome, HouseholdClearing):
         return []
-    found = []
-    for homes in _communities(outcome):
-        rows = [outcome.names.index(home) for home in homes]
-        baseline_w = outcome.market_w[rows].sum(axis=0)
-        found.append(
-            AgreedService(
-                start_s=done.start_s,
-                step_s=step_s,
-                homes=homes,
-                baseline_w=tuple(baseline_w.tolist()),
-                service_w=tuple((outcome.net_w[rows].sum(axis=0) - baseline_w).tolist()),
-                paid=tuple(tuple(row.tolist()) for row in outcome.service_paid[rows]),
-            )
+    asked = np.abs(outcome.moving_per_kwh) >= LEAST_PRICE_PER_KWH
+    service_w = np.where(asked, outcome.net_w - outcome.market_w, 0.0)
+    contract_w, moved_w, paid = (
+        tuple(tuple(row.tolist()) for row in table) for table in (outcome.market_w, service_w, outcome.service_paid)
+    )
+    return [
+        AgreedService(
+            start_s=done.start_s, step_s=step_s, homes=outcome.names, contract_w=contract_w, service_w=moved_w, paid=paid
         )
-    return found
+    ]
 
 
 def _communities(outcome: HouseholdClearing) -> list[tuple[str, ...]]:

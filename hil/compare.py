@@ -34,7 +34,9 @@ STUDIED = ("dfe",)
 
 
 class Compared(Struct, frozen=True, kw_only=True):
-    """One mechanism's day. Costs are in the scenario's currency; `gini` is that of what each home pays above the lowest bill."""
+    """One mechanism's day. Costs are in the scenario's currency; `gini` is that of what each home pays above the lowest bill; `remarks` say
+    what was left out or taken otherwise than it was given.
+    """
 
     mechanism: str
     cost: float
@@ -60,6 +62,7 @@ class Compared(Struct, frozen=True, kw_only=True):
     messages: int
     violations: int
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -137,6 +140,9 @@ def print_comparison(comparison: Comparison) -> None:
     for words, field, form in ROWS:
         table.add_row(words.format(currency=comparison.currency), *(form.format(getattr(row, field)) for row in comparison.rows))
     console.print(table)
+    for row in comparison.rows:
+        for remark in row.remarks:
+            console.print(f"{row.mechanism}: {remark}", soft_wrap=True)
 
 
 ROWS = (
@@ -223,4 +229,5 @@ def column(name: str, summary: RunSummary, violations: int, seconds: float) -> C
         messages=0 if market is None else market.messages,
         violations=violations,
         seconds=seconds,
+        remarks=() if market is None else tuple(words for words in (market.remark, *market.refusals, *market.left_out) if words),
     )

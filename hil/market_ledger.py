@@ -34,7 +34,7 @@ class MarketReport(Struct, frozen=True, kw_only=True):
     """All negotiations of one run. `worst_gap_frac` is how far the cost of an agreement was from that of its twin in this process, and
     `worst_apart_w` the mean distance of their net imports; None where nothing was agreed. `refusals` say why nothing was, `remark` what was
     taken otherwise than it was given. `flow` is what agreements that are kept to the watt would do to the network. `trading` is None where
-    members do not trade, `services` where the network operator buys none.
+    members do not trade, `services` where the network operator buys none; `owed` is there until they are settled.
     """
 
     mechanism: str

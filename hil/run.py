@@ -160,7 +160,7 @@ class FeederRun:
         begins_s = np.arange(record.start_s, record.start_s + record.samples * record.sample_s, INTERVAL_S)
         trading = settle_trades(record, day.tariff.prices(begins_s, day.utc_offset_s), report.prices)
         services = settle_services(record, report.owed) if report.owed else None
-        return msgspec.structs.replace(report, trading=trading, services=services)
+        return msgspec.structs.replace(report, trading=trading, services=services, owed=())
 
     def _checker(self) -> Checker:
         """An independent power flow for what is agreed."""

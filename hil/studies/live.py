@@ -3,7 +3,7 @@
 Thirty controllers of the scenario `street` answer the coordinator over a real broker and drive their devices over real Modbus/TCP, in
 lockstep. Two things are held against a run without sockets: every negotiation, which is held again in this process by the same homes with
 the same plans (`hil.market_ledger`), and the day itself, whose bills, energies and losses are compared with the same day in `sim`.
-Controllers act once a minute here instead of every ten seconds, which makes a day affordable and a round of a negotiation last a minute.
+Controllers act as often as in the scenario: a home that acts once a minute cannot keep an envelope while a cloud passes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from hil.scratch import scratch
 from hil.studies.result import Findings, Row, Say, Verdict, Word
 
 SCENARIO = "street"
-CYCLE_S = 60.0
 WITHIN = 0.01
 MECHANISM_OF = {"doe": "doe", "p2pdnr": "p2p", "community": "p2p", "disco33": "disco", "hierarchical594": "hierarchical"}
 """What a study's mechanism is called where homes hold it; `doe` has no study of its own."""
@@ -49,7 +48,7 @@ def live_study(name: str, *, seed: int, hours: float, mosquitto: Path | None, sa
     return Findings(
         source=f"mechanism {mechanism} held live by 30 controllers, against the same in one process",
         inputs={
-            "scenario": f"{SCENARIO}, without faults, {hours:g} h, controllers act every {CYCLE_S:g} s",
+            "scenario": f"{SCENARIO}, without faults, {hours:g} h, controllers act every {loaded.scenario.control.cycle_s:g} s",
             "mechanism": mechanism,
             "seed": f"{seed}, of the run; homes and weather are the scenario's",
         },
@@ -66,7 +65,7 @@ def live_study(name: str, *, seed: int, hours: float, mosquitto: Path | None, sa
 
 
 def street_holding(mechanism: str, hours: float) -> LoadedScenario:
-    """The street with one mechanism, coarse in time and without faults."""
+    """The street with one mechanism, and without faults."""
     loaded = load_scenario(SCENARIO)
     scenario = loaded.scenario
     return msgspec.structs.replace(
@@ -74,7 +73,6 @@ def street_holding(mechanism: str, hours: float) -> LoadedScenario:
         scenario=msgspec.structs.replace(
             scenario,
             day=msgspec.structs.replace(scenario.day, duration_h=hours),
-            control=msgspec.structs.replace(scenario.control, cycle_s=CYCLE_S, plant_step_s=CYCLE_S),
             coordinator=msgspec.structs.replace(scenario.coordinator, mechanism=mechanism),
             faults=msgspec.structs.replace(scenario.faults, enabled=False),
         ),

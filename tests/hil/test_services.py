@@ -23,37 +23,39 @@ def record_of(net_w: list[list[float]]) -> Record:
     return record
 
 
-def agreed(start_s: float, service_w: float, *paid: float) -> AgreedService:
-    """Two homes had contracted to export 6 kW together."""
+def agreed(start_s: float, *homes: tuple[float, float, float]) -> AgreedService:
+    """For each home: what it had contracted for, the service, and what it is promised; one interval of 900 s."""
+    contract_w, service_w, paid = (tuple((home[part],) for home in homes) for part in range(3))
     return AgreedService(
-        start_s=start_s, step_s=900.0, homes=("h0", "h1"), baseline_w=(-6000.0,), service_w=(service_w,),
-        paid=tuple((amount,) for amount in paid),
+        start_s=start_s, step_s=900.0, homes=tuple(f"h{number}" for number in range(len(homes))), contract_w=contract_w,
+        service_w=service_w, paid=paid,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("exported_w", "part"), [(6000.0, 0.0), (5000.0, 0.5), (4000.0, 1.0), (1000.0, 1.0), (9000.0, 0.0)])
-def test_a_service_is_paid_as_far_as_the_meters_stand_away_from_the_contract(exported_w: float, part: float) -> None:
-    found = settle_services(record_of([[-exported_w, 0.0, 500.0]]), (agreed(0.0, 2000.0, 0.9, 0.3),))
+def test_a_service_is_paid_as_far_as_the_meter_stands_away_from_the_contract(exported_w: float, part: float) -> None:
+    found = settle_services(record_of([[-exported_w, 0.0, 500.0]]), (agreed(0.0, (-6000.0, 2000.0, 0.9), (0.0, 0.0, 0.0)),))
     assert found.owed_kw == 2.0
     assert found.owed_kwh == pytest.approx(2.0 * KWH)
     assert found.delivered_kwh == pytest.approx(part * 2.0 * KWH)
-    assert found.paid == pytest.approx((part * 0.9 / 3.0, part * 0.3 / 3.0, 0.0))
+    assert found.paid == pytest.approx((part * 0.9 / 3.0, 0.0, 0.0))
 
 
-def test_a_service_of_taking_less_counts_the_other_way() -> None:
-    found = settle_services(record_of([[-6000.0, -500.0]]), (agreed(0.0, -1000.0, 0.3, 0.3),))
-    assert found.delivered_kwh == pytest.approx(0.5 * KWH)
+def test_homes_that_move_in_opposite_directions_are_each_paid_for_their_own() -> None:
+    found = settle_services(record_of([[-4000.0, -4000.0]]), (agreed(0.0, (-6000.0, 2000.0, 0.9), (-3000.0, -1000.0, 0.3)),))
+    assert found.delivered_kwh == pytest.approx(3.0 * KWH)
+    assert found.paid == pytest.approx((0.3, 0.1))
 
 
 def test_only_the_newest_agreement_is_paid() -> None:
-    record = record_of([[-4000.0, 0.0]] * 4)
-    found = settle_services(record, (agreed(0.0, 2000.0, 3.0, 0.0), agreed(600.0, 2000.0, 0.3, 0.0)))
+    record = record_of([[-4000.0]] * 4)
+    found = settle_services(record, (agreed(0.0, (-6000.0, 2000.0, 3.0)), agreed(600.0, (-6000.0, 2000.0, 0.3))))
     assert found.owed_kwh == pytest.approx(4 * 2.0 * KWH)
-    assert found.paid == pytest.approx((2 * 1.0 + 2 * 0.1, 0.0))
+    assert found.paid == pytest.approx((2 * 1.0 + 2 * 0.1,))
 
 
 def test_where_nothing_is_owed_nothing_is_paid() -> None:
-    found = settle_services(record_of([[-4000.0, 0.0]]), (agreed(0.0, 0.0, 0.0, 0.0),))
+    found = settle_services(record_of([[-4000.0]]), (agreed(0.0, (-6000.0, 0.0, 0.0)),))
     assert (found.owed_kwh, found.delivered_kwh, sum(found.paid)) == (0.0, 0.0, 0.0)
 
 

@@ -127,14 +127,15 @@ class HouseholdState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HouseholdClearing:
-    """The outcome: net imports of the contract and of what is secure, prices (households, T), own costs (households,), and what each is
-    paid for service in each interval (households, T). `levels` is what levels 2 to 4 know of it.
+    """The outcome: net imports of the contract and of what is secure, prices, the part of them that is the network's (households, T), own
+    costs (households,), and what each is paid for service in each interval (households, T). `levels` is what levels 2 to 4 know of it.
     """
 
     names: tuple[str, ...]
     net_w: FloatArray
     market_w: FloatArray
     price_per_kwh: FloatArray
+    moving_per_kwh: FloatArray
     own_costs: FloatArray
     service_paid: FloatArray
     community: tuple[int, ...]
@@ -354,6 +355,7 @@ class HouseholdMarket:
             net_w=answer_w,
             market_w=contract_w,
             price_per_kwh=state.plans.price_per_kwh,
+            moving_per_kwh=moving,
             own_costs=costs,
             service_paid=-self.kwh_per_w * moving * (answer_w - contract_w),
             community=self.community,

@@ -8,7 +8,8 @@ import pytest
 
 from hil.broker import find_mosquitto
 from hil.cli import main
-from hil.studies.live import CYCLE_S, MECHANISM_OF, street_holding
+from hil.scenario import load_scenario
+from hil.studies.live import MECHANISM_OF, street_holding
 
 
 @pytest.mark.parametrize("name", ["dfe69", "nothing"])
@@ -29,7 +30,7 @@ def test_the_live_street_holds_the_mechanism_of_the_study_without_faults(mechani
     scenario = street_holding(mechanism, 6.0).scenario
     assert scenario.coordinator.mechanism == mechanism
     assert not scenario.faults.enabled
-    assert scenario.control.cycle_s == CYCLE_S
+    assert scenario.control == load_scenario("street").scenario.control
 
 
 @pytest.mark.slow
