@@ -37,7 +37,6 @@ from coordinator.powerflow.unbalanced import unbalanced_feeder
 from protocols.documents import DocumentRefused, decode_toml
 
 EXIT_DONE, EXIT_NO = 0, 1
-MECHANISMS = ("p2p", "disco", "dfe")
 MOST_AT_ONCE = 10
 """`dfe` tries every corner of the box of all participants by power flow: two to their number."""
 

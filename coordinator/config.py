@@ -26,7 +26,6 @@ from protocols.observation.settings import MetricsSection, check_metrics
 from protocols.units import GradHundredthsPercentPerS, Identifier, LimitW
 
 FilePath = Annotated[str, Meta(min_length=1, max_length=1000)]
-Share = Annotated[float, Meta(ge=0.0, le=10.0)]
 VoltagePu = Annotated[float, Meta(ge=0.5, le=1.5)]
 PeriodS = Annotated[float, Meta(ge=10.0, le=86400.0)]
 

@@ -6,8 +6,8 @@
 | default | the default control (or the contract limits, where no default is known) | healthy, no control active |
 | controlled | the active control | healthy, a control active |
 
-`degraded`, `islanded` and `clock_suspect` are conditions beside the state: a device is silent or deaf; the coordinator was not heard for
-`coordinator_silent_s`; the wall clock jumped against the monotonic one.
+`islanded` and `clock_suspect` are conditions beside the state: the coordinator was not heard for `coordinator_silent_s`; the wall clock
+jumped against the monotonic one.
 
 The rules (from the fail-safe of evcc and EEBUS LPC, and its reported defects):
 
@@ -49,7 +49,6 @@ class SafetyMachine:
         self.state = SafetyState.FAILSAFE
         self.reasons: tuple[str, ...] = ("start",)
         self.islanded = False
-        self.degraded = False
         self.clock_suspect = False
         self._contract = contract
         self._stale_after_s = stale_after_s
@@ -87,7 +86,6 @@ class SafetyMachine:
         if self._heard_s is None:
             self._heard_s = condition.monotonic_s
         self.islanded = condition.monotonic_s - self._heard_s > self._coordinator_silent_s
-        self.degraded = bool(condition.troubles)
         reasons: list[str] = []
         if condition.meter_believable:
             self._meter_lost_s = None

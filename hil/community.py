@@ -159,7 +159,6 @@ class CommunityBench:
         self.ledger = Ledger()
         self.seats: dict[str, Seat] = {}
         self.befallen: dict[Mishap, str] = {}
-        self.told_lies = 0
         self._begun_s = clock.now_s()
         self._unexplained: dict[str, int] = {}
         self._checked: set[str] = set()
@@ -230,7 +229,6 @@ class CommunityBench:
         liar = self.seats[name].liar
         if liar is not None:
             liar.lying = begins
-            self.told_lies += 0 if begins else liar.lies
 
     def check(self, desk: AggregationDesk) -> None:
         """Look at one cycle."""

@@ -119,12 +119,6 @@ def verdict(runs: dict[str, RunSummary], checkers: list[CheckerEntry], limits: L
     return tuple(sentences)
 
 
-def network_is_legal(figures: RunFigures, limits: LimitsSection) -> bool:
-    """Whether voltage, transformer and lines stayed inside at every step."""
-    del limits
-    return figures.voltage_outside_min == 0.0 and figures.transformer_overload_min == 0.0 and figures.line_overload_min == 0.0
-
-
 def write_results(results: Results, path: Path) -> None:
     """Write canonical, indented JSON."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")

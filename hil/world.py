@@ -73,7 +73,6 @@ class Home:
         self.tank = FlexibleLoad("tank", rated_w=site.shiftable[0].rated_w, phases=phases) if site.shiftable else None
         self.p1_wh = 0.0
         self.ev_missing_wh = 0.0
-        self.tank_missing_wh = 0.0
         self._session: EvSession | None = None
         self._session_start_wh = 0.0
         self._tank_window = (-math.inf, -math.inf)
@@ -156,20 +155,13 @@ class Home:
         load = self.site.shiftable[0]
         first_s, last_s = self._tank_window
         if not first_s <= now_s < last_s:
-            self._close_tank()
+            self._tank_window = (-math.inf, -math.inf)
             window = next(((begin_s, end_s) for begin_s, end_s in load.windows if begin_s <= now_s < end_s), None)
             if window is None:
                 return 0.0
             self._tank_window = window
             self._tank_start_wh = self.tank.energy_in_wh
         return load.rated_w if self.tank.energy_in_wh - self._tank_start_wh < load.energy_needed_wh else 0.0
-
-    def _close_tank(self) -> None:
-        if self.tank is None or not math.isfinite(self._tank_window[0]):
-            return
-        heated_wh = self.tank.energy_in_wh - self._tank_start_wh
-        self.tank_missing_wh += max(0.0, self.site.shiftable[0].energy_needed_wh - heated_wh - 1.0)
-        self._tank_window = (-math.inf, -math.inf)
 
 
 class World:

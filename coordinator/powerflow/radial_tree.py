@@ -61,14 +61,6 @@ class RadialTree:
         """How many nodes there are."""
         return int(self.parent.size)
 
-    def subtree_mask(self, node: int) -> NDArray[np.bool_]:
-        """Which nodes the given node feeds, itself included, across transformers."""
-        inside = np.zeros(self.node_count, dtype=np.bool_)
-        inside[node] = True
-        for later in range(node + 1, self.node_count):
-            inside[later] = inside[self.parent[later]]
-        return inside
-
 
 def build_tree(network: Network) -> RadialTree:
     """Order the feeder; a loop, an island or a transformer fed from its low-voltage side is a NetworkError that names it."""

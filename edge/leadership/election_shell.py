@@ -49,7 +49,6 @@ class ElectionShell:
     ) -> None:
         self.name = name
         self.heard_s: dict[str, float] = {}
-        self.elected_s = 0.0
         self.trouble: str | None = None
         self._key = key
         self._ballots = ballots
@@ -117,25 +116,25 @@ class ElectionShell:
             return
         if isinstance(message, (Heartbeat, HeartbeatAck)):
             self.heard_s[sender] = now_s
-        self._carry_out(self._node.receive(sender, message, now_s), now_s)
+        self._carry_out(self._node.receive(sender, message, now_s))
 
     def gone(self, name: str, now_s: float) -> None:
         """The broker has cut this member off."""
         self.heard_s.pop(name, None)
         if self._node is not None and name != self.name:
-            self._carry_out(self._node.will(name, now_s), now_s)
+            self._carry_out(self._node.will(name, now_s))
 
     def disconnected(self, now_s: float) -> None:
         """This member's own connection is gone."""
         if self._node is not None:
-            self._carry_out(self._node.disconnected(now_s), now_s)
+            self._carry_out(self._node.disconnected(now_s))
 
     def tick(self, now_s: float) -> None:
         """Do what is due."""
         if self._node is not None:
-            self._carry_out(self._node.tick(now_s), now_s)
+            self._carry_out(self._node.tick(now_s))
 
-    def _carry_out(self, effects: Sequence[Effect], now_s: float) -> None:
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Persist():
@@ -145,8 +144,6 @@ class ElectionShell:
                         self._send(message, to)
                 case Follow(certificate):
                     log.info("term %d: %s leads", certificate.term, certificate.leader)
-                    if certificate.leader == self.name:
-                        self.elected_s = now_s
                 case StepDown(term, reason):
                     log.info("gave up term %d: %s", term, reason)
                 case Expose(voters, first, second):

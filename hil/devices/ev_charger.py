@@ -52,7 +52,6 @@ class EvCharger(SimulatedDevice):
         self.plugged = False
         self.requested_wh = 0.0
         self.session_wh = 0.0
-        self.session_s = 0.0
         self.current_a = 0.0
         self.last_heard_s = 0.0
         self._lag = Lag(lag_s)
@@ -123,7 +122,7 @@ class EvCharger(SimulatedDevice):
         self.enabled = True
 
     def _step(self, end_s: float, dt_s: float, inputs: Inputs) -> None:
-        self._follow_vehicle(inputs, dt_s)
+        self._follow_vehicle(inputs)
         if self.watchdog_s > 0.0 and end_s - self.last_heard_s >= self.watchdog_s:
             self.in_failsafe = True
         target_a = self._target_a(end_s)
@@ -139,15 +138,13 @@ class EvCharger(SimulatedDevice):
         self.current_a = current_a
         self.session_wh += power_w * dt_s / 3600.0
 
-    def _follow_vehicle(self, inputs: Inputs, dt_s: float) -> None:
+    def _follow_vehicle(self, inputs: Inputs) -> None:
         if inputs.plugged and not self.plugged:
             self.requested_wh = inputs.requested_wh
-            self.session_wh = self.session_s = 0.0
+            self.session_wh = 0.0
         if not inputs.plugged:
             self._start_at_s = None
         self.plugged = inputs.plugged
-        if self.plugged:
-            self.session_s += dt_s
 
     def _target_a(self, end_s: float) -> float:
         """What the vehicle wants to draw now, after the delay with which it begins."""

@@ -50,11 +50,9 @@ class EvSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvAsset(msgspec.Struct, frozen=True, kw_only=True):
-    """A charging point and the one car that uses it. Below `minimum_w` (6 A, IEC 61851-1) it does not charge at all."""
+    """A charging point and the one car that uses it."""
 
     rated_w: float
-    minimum_w: float
-    vehicle_capacity_wh: float
     charge_efficiency_frac: float
     sessions: tuple[EvSession, ...]
 

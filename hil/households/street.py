@@ -277,8 +277,6 @@ def _ev(home: _Home, draw: _Draw, start_s: float, duration_s: float) -> EvAsset:
             sessions.append(EvSession(arrival_s=arrival_s, departure_s=departure_s, energy_needed_wh=energy_wh))
     return EvAsset(
         rated_w=home.ev_w,
-        minimum_w=6.0 * 230.0,
-        vehicle_capacity_wh=60_000.0,
         charge_efficiency_frac=0.90,
         sessions=tuple(sessions),
     )

@@ -43,7 +43,6 @@ START_S = 1_573_477_200.0
 """2019-11-12 00:00 local time (AEDT)."""
 DAY_OF_YEAR = 316
 DAY_S, HOUR_S, STEP_S = 86_400.0, 3600.0, 300.0
-PV_INVERTER_W = 5000.0
 
 NETWORK = Path("networks/au_vic_lv28")
 HOMES = Path("profiles/vic_homes99_5min_1day.parquet")
@@ -232,7 +231,7 @@ def _ev(start_s: float, duration_s: float, rng: np.random.Generator) -> EvAsset:
         energy_wh = float(np.clip(rng.lognormal(np.log(12_000.0), 0.45), 5_000.0, 26_000.0))
         if departure_s > start_s and arrival_s < start_s + duration_s:
             sessions.append(EvSession(arrival_s=arrival_s, departure_s=departure_s, energy_needed_wh=energy_wh))
-    return EvAsset(rated_w=7400.0, minimum_w=1380.0, vehicle_capacity_wh=60_000.0, charge_efficiency_frac=0.90, sessions=tuple(sessions))
+    return EvAsset(rated_w=7400.0, charge_efficiency_frac=0.90, sessions=tuple(sessions))
 
 
 def _tank(start_s: float, duration_s: float, fleet: np.random.Generator) -> ShiftableLoad:

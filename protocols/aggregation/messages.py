@@ -21,7 +21,6 @@ from protocols.errors import ProtocolError
 from protocols.units import Fraction, Identifier, TimeS
 
 SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
-SEALED_OVERHEAD_BYTES: Final = 48
 MAX_SEALED_BYTES: Final = 64 * 1024
 MAX_TRANSCRIPT_BYTES: Final = 2 * 1024 * 1024
 
@@ -29,7 +28,6 @@ RoundName = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11}):(0|[1-9][0-9]{0,
 """`<leader's term>:<number>`. A round that failed is never tried again under its own name."""
 
 Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Roster = Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=4096)]
 
 

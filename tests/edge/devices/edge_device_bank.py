@@ -62,9 +62,6 @@ class Bank:
         return tuple(bank[a] for a in range(address, address + count - self.short))
 
 
-Map = list[tuple[int, dict[str, object]]]
-
-
 def words(data: bytes) -> list[int]:
     return [int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2)]
 
