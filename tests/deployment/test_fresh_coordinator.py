@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from edge.cli import main as edge_main
 from hil.broker import _free_port
+from tests.deployment.community import until
 from tests.deployment.machine import Machine, bootstrap, missing, repacked
 
 ROOT = Path(__file__).parents[2]
@@ -58,11 +60,18 @@ class Place:
     def all_are_up(self) -> None:
         for unit in UNITS:
             self.machine.until(f"systemctl is-active --quiet {unit}", 120.0)
-        log = "journalctl -u commonwatt-coordinator --no-pager _PID=$(systemctl show commonwatt-coordinator --value --property MainPID)"
-        self.machine.until(f"{log} | grep -q 'connected to broker'", 120.0)
-        self.machine.until("journalctl -u commonwatt-page --no-pager -n 5 | grep -q 'connected to broker'", 60.0)
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.page_port}/", timeout=20) as answer:
-            assert b"Commonwatt" in answer.read()
+        for unit in UNITS[2:]:
+            log = f"journalctl --no-pager _PID=$(systemctl show {unit} --value --property MainPID)"
+            self.machine.until(f"{log} | grep -q 'connected to broker'", 120.0)
+        until(self.page_answers, "the page to answer", 60.0)
+
+    def page_answers(self) -> bool:
+        """Whether the page is served; it listens a moment after its process has begun."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.page_port}/", timeout=20) as answer:
+                return b"Commonwatt" in answer.read()
+        except urllib.error.URLError:
+            return False
 
 
 @pytest.fixture(scope="module")
