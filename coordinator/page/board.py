@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final
 
 from coordinator.config import CoordinatorConfig
+from coordinator.page.commanded import Commanded
 from coordinator.page.diagram import make_diagram
 from coordinator.page.estimate import Estimate, Estimator, Report
 from coordinator.page.views import (
@@ -31,7 +32,18 @@ from protocols.aggregation.messages import Acknowledgement
 from protocols.bus import BusMessage
 from protocols.election.values import Certificate
 from protocols.errors import Malformed, TopicError
-from protocols.messages import CommunitySignal, ElectionNotice, Message, RoundCall, RoundNotice, SafetyState, Status, Telemetry
+from protocols.messages import (
+    CommunitySignal,
+    DefaultControl,
+    ElectionNotice,
+    EnvelopeSchedule,
+    Message,
+    RoundCall,
+    RoundNotice,
+    SafetyState,
+    Status,
+    Telemetry,
+)
 from protocols.topics import owner
 
 BRIDGE_STATE: Final = "$SYS/broker/connection/page/state"
@@ -57,6 +69,7 @@ class Board:
         self._nodes = [node.name for node in config.nodes]
         self._names = frozenset(self._nodes)
         self._secret = config.aggregation.enabled
+        self._commanded = Commanded()
         self.node_buses = estimator.node_buses
         self._group = 1 if config.page.open else MIN_GROUP
         self._telemetry: dict[str, Telemetry] = {}
@@ -95,14 +108,17 @@ class Board:
 
     def public_view(self) -> PublicView:
         """What everybody sees; physical quantities move only when enough homes have reported anew."""
-        if len(self._anew) >= min(self._group, max(len(self._nodes), 1)):
+        if self._secret:
+            total = self._envelope()
+            self._shown = total, None
+            _follow(self.public_points, self.now_s, total)
+        elif len(self._anew) >= min(self._group, max(len(self._nodes), 1)):
             fresh = self._fresh()
             self._anew.clear()
             enough = len(fresh) >= self._group
             total = _total(fresh) if enough else None
             self._shown = total, self._estimate(fresh) if enough else None
-            if total is not None:
-                self.public_points.append((self.now_s, total))
+            _follow(self.public_points, self.now_s, total)
         total, estimate = self._shown
         at = levels(self.network, self.diagram, estimate)
         if self._group > 1:
@@ -113,9 +129,8 @@ class Board:
     def feeder_view(self) -> FeederView:
         """What administrators see."""
         fresh = self._fresh()
-        total = _total(fresh)
-        if total is not None and (not self.points or self.points[-1][0] < self.now_s):
-            self.points.append((self.now_s, total))
+        total = self._envelope() if self._secret else _total(fresh)
+        _follow(self.points, self.now_s, total)
         estimate = self._estimate(fresh)
         return FeederView(
             time_s=self.now_s,
@@ -136,7 +151,8 @@ class Board:
         state = "unknown" if newest is None else newest.state.value
         reasons = () if status is None else status.reasons
         if said is None:
-            return HomeRow(name=name, bus=place, state=state, reasons=reasons)
+            import_w, export_w = self._commanded.limits(name, self.now_s) if self._secret else (None, None)
+            return HomeRow(name=name, bus=place, state=state, reasons=reasons, import_limit_w=import_w, export_limit_w=export_w)
         return HomeRow(
             name=name,
             bus=place,
@@ -186,6 +202,10 @@ class Board:
                 self._round = answer.round_name, "sum taken" if answer.accepted else "sum refused"
                 if not answer.accepted:
                     self._happened("refused", f"sum refused: round {answer.round_name}: {answer.reason}")
+            case EnvelopeSchedule() | DefaultControl():
+                if not self._secret:
+                    return False
+                self._commanded.take(content)
             case CommunitySignal():
                 self._price = Price(
                     start_s=content.start_s, step_s=content.step_s, per_kwh=content.price_per_kwh, final=content.final
@@ -238,6 +258,14 @@ class Board:
             events=events,
         )
 
+    def _envelope(self) -> Total | None:
+        """The community's envelope where its homes say nothing of their own power."""
+        limits = [self._commanded.limits(name, self.now_s) for name in self._nodes]
+        imports, exports = _sum_of_all([pair[0] for pair in limits]), _sum_of_all([pair[1] for pair in limits])
+        if len(limits) < self._group or (imports is None and exports is None):
+            return None
+        return Total(net_import_w=None, import_limit_w=imports, export_limit_w=exports)
+
     def _fresh(self) -> dict[str, Telemetry]:
         """What homes said lately enough to stand for now."""
         return {
@@ -266,6 +294,11 @@ def without_names(event: Event) -> Event:
     else:
         text = REASON_WORDS.get(event.text.partition(":")[0], "something happened that its log tells")
     return Event(time_s=event.time_s, kind=event.kind, text=text)
+
+
+def _follow(points: deque[tuple[float, Total]], now_s: float, total: Total | None) -> None:
+    if total is not None and (not points or points[-1][0] < now_s):
+        points.append((now_s, total))
 
 
 def _total(fresh: dict[str, Telemetry]) -> Total | None:

@@ -11,7 +11,7 @@ import msgspec
 from coordinator.page.board import BRIDGE_STATE, Board
 from protocols.bus import Bus, BusMessage
 from protocols.clock import Clock
-from protocols.topics import FEEDER_VIEW, PUBLIC_VIEW, coordinator_topic, election_topic, node_topic, page_topic, round_topic
+from protocols.topics import FEEDER_VIEW, PUBLIC_VIEW, control_topic, coordinator_topic, election_topic, node_topic, page_topic, round_topic
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Projector:
         self._filters = (
             node_topic(community, "+", "telemetry"),
             node_topic(community, "+", "status"),
+            control_topic(community, "+", "envelope"),
+            control_topic(community, "+", "default"),
             coordinator_topic(community, "status"),
             coordinator_topic(community, "round"),
             coordinator_topic(community, "signal"),

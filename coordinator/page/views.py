@@ -19,9 +19,9 @@ LOADING_STEP_PCT: Final = 5
 
 
 class Total(Struct, frozen=True, kw_only=True):
-    """Sums over the homes that reported."""
+    """Sums over the homes that reported; where homes sum in secret, over what each is commanded, and nobody knows the net import."""
 
-    net_import_w: float
+    net_import_w: float | None
     import_limit_w: float | None
     export_limit_w: float | None
 

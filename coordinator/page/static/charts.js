@@ -1,6 +1,6 @@
 // Charts over time, by uPlot, in the colours of the style sheet.
 
-import { power } from "./words.js";
+import { clock, power } from "./words.js";
 
 const HEIGHT = 230;
 
@@ -10,7 +10,8 @@ function colour(name) {
 
 function axes(format) {
   const grid = { stroke: colour("--edge"), width: 1 };
-  const time = (plot, splits) => splits.map((s) => new Date(s * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }));
+  // Seconds where marks are closer than a minute: the same label twice says nothing.
+  const time = (plot, splits) => splits.map((s) => clock(s, splits.length > 1 && splits[1] - splits[0] < 60));
   return [
     { stroke: colour("--quiet"), grid, ticks: grid, values: time, space: 64 },
     { stroke: colour("--quiet"), grid, ticks: grid, size: 62, values: (plot, splits) => splits.map(format) },

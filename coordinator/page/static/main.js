@@ -145,8 +145,9 @@ function show(view) {
 
 function showTotal(total, facts) {
   at("net").textContent = netWords(total?.net_import_w);
-  at("net-words").textContent = total
-    ? envelopeWords(total.import_limit_w, total.export_limit_w)
+  const envelope = total ? envelopeWords(total.import_limit_w, total.export_limit_w) : "";
+  at("net-words").textContent = total && facts.secret ? `${envelope}; homes sum in secret: none tells its own power`
+    : total ? envelope
     : facts.secret ? "homes sum in secret and say nothing of their own power"
     : facts.reporting > 0 ? "too few homes report for a sum that shows none of them" : "waiting for measurements";
   gauge(at("net-gauge"), total?.net_import_w, total?.import_limit_w, total?.export_limit_w);
