@@ -105,13 +105,12 @@ class Record:
     def add(self, frames: list[Frame]) -> None:
         """Append the sample that the frames of one control cycle make."""
         row = self.samples
-        for name, series in self.home.items():
-            if len(frames) == 1:
-                series[row] = getattr(frames[0], name)
-            else:
-                series[row] = _FOLDS.get(name, _mean)(np.stack([getattr(frame, name) for frame in frames]))
-        for name, values in self.feeder.items():
-            values[row] = _FOLDS.get(name, _mean)(np.array([getattr(frame, name) for frame in frames]))
+        for fold, names in _HOME_FOLDS.items():
+            folded = fold(np.array([[getattr(frame, name) for name in names] for frame in frames]))
+            for name, values in zip(names, folded, strict=True):
+                self.home[name][row] = values
+        for name, series in self.feeder.items():
+            series[row] = _FOLDS.get(name, _mean)(np.array([getattr(frame, name) for frame in frames]))
         self.samples += 1
 
     @property
@@ -169,3 +168,5 @@ _FOLDS = {
     "transformer_frac": _highest,
     "line_frac": _highest,
 }
+_HOME_FOLDS = {fold: [name for name in HOME_SERIES if _FOLDS.get(name, _mean) is fold] for fold in (_mean, _last, _lowest, _highest)}
+"""Series of homes that are folded alike, so that each fold is one operation on [step, series, home]."""

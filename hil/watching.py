@@ -37,7 +37,6 @@ class Watching:
         names = world.names
         rating_w = np.array([max(home.site.import_rating_w, home.site.export_rating_w) for home in world.homes])
         self._scenario = scenario
-        self._day = day
         self._world = world
         self._coordinated = coordinated
         self._envelope = EnvelopeHeld(names, rating_w, scenario.limits, scenario.coordinator.interval_s)
@@ -50,12 +49,14 @@ class Watching:
         cycles = round(scenario.day.duration_h * 3600.0 / scenario.control.cycle_s)
         self._home_cycles = self._on_control = 0
         self.record = Record(names, day.start_s, scenario.control.cycle_s, cycles)
+        begins_s = day.start_s + scenario.control.cycle_s * np.arange(cycles, dtype=np.float64)
+        self._buy, self._sell = (prices.tolist() for prices in day.tariff.prices(begins_s, day.utc_offset_s))
 
     def watch(self, now_s: float, frames: list[Frame], on_control: int) -> None:
         """The frames of the cycle that began at `now_s`; for `on_control` homes a control held in it, not the default."""
         self._home_cycles += len(self._world.names)
         self._on_control += on_control
-        buy, sell = self._day.tariff.prices(np.array([now_s]), self._day.utc_offset_s)
+        buy, sell = self._buy[self.record.samples], self._sell[self.record.samples]
         if self._coordinated:
             self._corners.watch(now_s, frames[0].import_limit_w, frames[0].export_limit_w)
         for frame in frames:
@@ -64,7 +65,7 @@ class Watching:
             self._network.watch(frame)
             self._p1.watch(frame)
             self._soc.watch(frame)
-            self._settlement.watch(frame, float(buy[0]), float(sell[0]))
+            self._settlement.watch(frame, buy, sell)
         self.record.add(frames)
 
     def close(self, edges: Sequence[EdgeCounts], published: PublishedRegister) -> tuple[RunSummary, list[CheckResult]]:
