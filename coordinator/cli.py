@@ -90,23 +90,20 @@ def _parser() -> argparse.ArgumentParser:
     region.set_defaults(command="region")
     add_region_parsers(commands)
 
-    proven = commands.add_parser(
-        "proofs",
-        help="what was proven against whom in elections and secret sums, verified again; exit status 1 where a record proves nothing",
-    )
-    proven.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
-    proven.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    proven = add_command(commands, "proofs", "what was proven against whom in elections and secret sums, verified again")
+    proven.epilog = "Exit status 1 where a record proves nothing."
+    proven.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file of the feeder's coordinator")
+    proven.add_argument("--json", action="store_true", help="print one JSON document")
     proven.set_defaults(command="proofs")
 
-    compared = commands.add_parser(
-        "settle",
-        help="hold what members declare of their plans against your own meter, by the sampled reports that they opened; exit status 1"
-        " where it is disproved",
+    compared = add_command(commands, "settle", "hold what members declared of their plans, and opened, against your own meter")
+    compared.epilog = "Exit status 1 where a declaration is disproved."
+    compared.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file of the feeder's coordinator")
+    compared.add_argument(
+        "--meter", type=Path, required=True, metavar="FILE", help="CSV with columns node,start_s,duration_s,net_import_w (means)"
     )
-    compared.add_argument("--config", type=Path, required=True, help="TOML file of the feeder's coordinator")
-    compared.add_argument("--meter", type=Path, required=True, help="CSV with columns node,start_s,duration_s,net_import_w (means)")
     compared.add_argument("--convict", action="store_true", help="record a conviction, which the running service takes up")
-    compared.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    compared.add_argument("--json", action="store_true", help="print one JSON document")
     compared.set_defaults(command="settle")
 
     page = commands.add_parser(
