@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final
 
 from coordinator.config import CoordinatorConfig
+from coordinator.page.bargain import Bargain
 from coordinator.page.commanded import Commanded
 from coordinator.page.diagram import make_diagram
 from coordinator.page.estimate import Estimate, Estimator, Report
@@ -37,6 +38,7 @@ from protocols.messages import (
     DefaultControl,
     ElectionNotice,
     EnvelopeSchedule,
+    MarketAsk,
     Message,
     RoundCall,
     RoundNotice,
@@ -72,6 +74,7 @@ class Board:
         self._commanded = Commanded()
         self.node_buses = estimator.node_buses
         self._group = 1 if config.page.open else MIN_GROUP
+        self._bargain = Bargain(self._group)
         self._telemetry: dict[str, Telemetry] = {}
         self._status: dict[str, Status] = {}
         self._coordinator: Status | None = None
@@ -206,6 +209,10 @@ class Board:
                 if not self._secret:
                     return False
                 self._commanded.take(content)
+            case MarketAsk():
+                if not self._bargain.take(content):
+                    return False
+                self._price = self._bargain.price
             case CommunitySignal():
                 self._price = Price(
                     start_s=content.start_s, step_s=content.step_s, per_kwh=content.price_per_kwh, final=content.final

@@ -35,6 +35,7 @@ class Projector:
             node_topic(community, "+", "status"),
             control_topic(community, "+", "envelope"),
             control_topic(community, "+", "default"),
+            control_topic(community, "+", "ask"),
             coordinator_topic(community, "status"),
             coordinator_topic(community, "round"),
             coordinator_topic(community, "signal"),

@@ -36,12 +36,13 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """Prices within the community as the newest negotiation says them."""
+    """Prices within the community as the newest negotiation says them; of a `mechanism` that asks homes by name, their mean."""
 
     start_s: float
     step_s: float
     per_kwh: tuple[float, ...]
     final: bool
+    mechanism: str = ""
 
 
 class Facts(Struct, frozen=True, kw_only=True):

@@ -168,7 +168,8 @@ function showPrice(price, nowS) {
   const index = Math.floor((nowS - price.start_s) / price.step_s);
   const present = price.per_kwh[Math.min(Math.max(index, 0), price.per_kwh.length - 1)];
   at("price").textContent = present.toFixed(3);
-  at("price-words").textContent = price.final ? "per kWh, agreed" : "per kWh, being negotiated";
+  const whose = price.mechanism ? `, mean of the homes (${price.mechanism})` : "";
+  at("price-words").textContent = `per kWh, ${price.final ? "agreed" : "being negotiated"}${whose}`;
   prices.show([price.per_kwh.map((_, step) => price.start_s + step * price.step_s), price.per_kwh]);
 }
 
