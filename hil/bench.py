@@ -148,6 +148,20 @@ def _elections(options: argparse.Namespace) -> list[Row]:
     return election_rows()
 
 
+def _planted(options: argparse.Namespace) -> list[Row]:
+    from hil.simulation.command import planted_rows
+
+    del options
+    return planted_rows()
+
+
+def _hundred(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_hundred import hundred_rows
+
+    del options
+    return hundred_rows()
+
+
 def _failover(options: argparse.Namespace) -> list[Row]:
     from hil.bench_failover import failover_rows
 
@@ -189,6 +203,13 @@ GROUPS: tuple[Group, ...] = (
     Group("rounds that are sent everything", ("fuzzed_rounds_wrong", "fuzzed_rounds_unnamed"), 60.0, _rounds),
     Group("a tap with the operator's key", ("tap_uniform", "tap_correlation"), 60.0, _tap),
     Group("elections under faults", ("election_runs_violations",), 60.0, _elections),
+    Group("bugs that are planted in elections and sums", ("planted_bugs_missed",), 300.0, _planted),
+    Group(
+        "a day of a hundred households",
+        ("hundred_wrong_sums", "hundred_rounds_missing", "hundred_encryption_cpu"),
+        300.0,
+        _hundred,
+    ),
     Group("the page in a browser, before 200 homes", ("page_useful_paint", "page_update_latency_p95"), 90.0, _page),
     Group("a leader that is killed or frozen", ("failover_killed", "failover_frozen"), 200.0, _failover),
     Group(

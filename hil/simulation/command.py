@@ -26,6 +26,8 @@ from hil.simulation.aggregation_mutants import AGGREGATION_MUTANTS
 from hil.simulation.mutants import MUTANTS, Mutant
 
 BATCH: Final = 25
+MUTANT_SEEDS: Final = 400
+"""Tried for each bug that the seed which is known to catch it does not."""
 
 
 class Sweep(Struct, frozen=True, kw_only=True):
@@ -79,6 +81,17 @@ def catch_all(names: Sequence[str], seeds: int, *, jobs: int, say: Callable[[str
         say(f"{catch.world}: {catch.name}: " + ("SURVIVES\n" if catch.seed is None else f"caught by seed {catch.seed}\n"))
     listed = [(world, mutant.name) for world, mutant, _ in _mutants(names)]
     return sorted(catches, key=lambda catch: listed.index((catch.world, catch.name)))
+
+
+def planted_rows() -> list[dict[str, Any]]:
+    """The row of the bench: how many of the planted bugs no seed has caught."""
+    catches = catch_all((), MUTANT_SEEDS, jobs=_jobs(None))
+    survivors = [catch.name for catch in catches if catch.seed is None]
+    note = f"{len(catches) - len(survivors)} of {len(catches)} are caught{': not ' + ', '.join(survivors) if survivors else ''}"
+    met = not survivors and len(catches) > 0
+    return [
+        {"name": "planted_bugs_missed", "value": len(survivors), "unit": "bugs", "target": "<= 0", "met": met, "note": note}
+    ]
 
 
 def sweep_simulation_command(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from coordinator.aggregation.desk import AggregationDesk
 from coordinator.aggregation.settings import AggregationSection as DeskSection
 from coordinator.aggregation.settlement import ASK_AGAIN_S, ASKED_MAX
 from edge.leadership.settings import AggregationSection
+from hil.simulation.street import Street
 from protocols.aggregation import packing
 from protocols.aggregation.evidence import SignedAnswer
 from protocols.aggregation.leader import LeaderRound
@@ -19,7 +20,6 @@ from protocols.aggregation.messages import Aggregate, labelled, seal, sign_reque
 from protocols.aggregation.paillier import from_bytes, multiply, to_bytes
 from protocols.aggregation.settlement import sign_demand
 from protocols.signing import Signer
-from tests.community.leadership_street import Street
 
 SETTINGS = AggregationSection(
     enabled=True, period_s=60.0, flexibility_every=1, collect_s=2.0, recover_s=1.0, resend_s=1.0, pool_entries=0, min_key_bits=1024,

@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from edge.leadership.settings import AggregationSection
+from hil.simulation.street import COMMUNITY, START_S, Street
 from protocols.aggregation.leader import Phase
 from protocols.aggregation.member import ROUND_MAX_S
 from protocols.aggregation.messages import Drops, seal, sign_report
@@ -20,7 +21,6 @@ from protocols.clock import ManualClock
 from protocols.messages import RoundCall, RoundNotice
 from protocols.signing import Signer
 from protocols.topics import round_topic, sealed_topic
-from tests.community.leadership_street import COMMUNITY, START_S, Street
 
 SETTINGS = AggregationSection(
     enabled=True, period_s=60.0, flexibility_every=1, collect_s=2.0, recover_s=1.0, resend_s=1.0, pool_entries=0, min_key_bits=1024,

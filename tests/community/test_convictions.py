@@ -25,6 +25,7 @@ from coordinator.config import load_config
 from coordinator.network.cases import load
 from coordinator.store import Store
 from edge.leadership.settings import AggregationSection
+from hil.simulation.street import COMMUNITY, START_S, Street, operator_key
 from protocols.aggregation import packing
 from protocols.aggregation.charges import Charges, charge
 from protocols.aggregation.group import RoundRefused
@@ -35,7 +36,6 @@ from protocols.errors import Refusal
 from protocols.messages import Accusation, AdherenceReport, AggregateNotice, RoundCall, RoundContent, Verdict
 from protocols.signing import Sequencer, Signer
 from protocols.topics import node_topic, round_topic
-from tests.community.leadership_street import COMMUNITY, START_S, Street, operator_key
 
 AUDITED = AggregationSection(
     enabled=True, period_s=60.0, flexibility_every=1, collect_s=2.0, recover_s=1.0, resend_s=1.0, pool_entries=0, min_key_bits=1024,

@@ -15,9 +15,9 @@ from edge.leadership.household import PlannedHousehold
 from edge.leadership.negotiator import resampled
 from edge.schedule.agreed import under_agreement
 from edge.schedule.planner import Plan, Planner
+from hil.simulation.street import START_S, Street
 from protocols import negotiation
 from protocols.tariff import PriceWindow
-from tests.community.leadership_street import START_S, Street
 from tests.edge.leadership.test_household import inputs, made
 
 ITERATIONS = 4

@@ -18,11 +18,11 @@ from edge.leadership.membership import Identity, Membership
 from edge.leadership.part import part_will
 from edge.leadership.settings import AggregationSection, LeadershipSection
 from hil.broker import Broker, find_mosquitto
+from hil.simulation.street import COMMUNITY, House, Street, operator_key
 from protocols.errors import Refusal
 from protocols.mqtt_bus import MqttBus, MqttSettings
 from protocols.signing import Sequencer, Signer, Verifier
 from protocols.topics import coordinator_topic, election_topic, node_topic, round_topic, sealed_route, sealed_topic
-from tests.community.leadership_street import COMMUNITY, House, Street, operator_key
 
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto on this machine")
 MEMBERS = 11

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from coordinator.aggregation.desk import Saying
 from edge.leadership.evidence import EvidenceLog
+from hil.simulation.street import COMMUNITY, START_S, Street
 from protocols.aggregation.evidence import Exhibit, Notice, Proof, SignedReceipt, proofs
 from protocols.aggregation.messages import Acknowledgement, Drops
 from protocols.election.rules import sign_vote
@@ -15,7 +16,6 @@ from protocols.election.values import Certificate
 from protocols.messages import RoundCall, RoundNotice
 from protocols.signing import Signer
 from protocols.topics import coordinator_topic
-from tests.community.leadership_street import COMMUNITY, START_S, Street
 
 
 async def founded(folder: Path, size: int = 9) -> Street:

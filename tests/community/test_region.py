@@ -14,6 +14,7 @@ from coordinator.region.service import RegionCoordinator
 from edge.leadership.ballots import BallotStore
 from edge.leadership.region_shell import RegionalPart, RegionKeys, region_will
 from edge.leadership.settings import LeadershipSection, NeighbourSection, RegionSection, check_region
+from hil.simulation.street import START_S, CutBus, Street
 from protocols.bus import BusMessage
 from protocols.clock import ManualClock
 from protocols.election.region import check_regional_epoch, first_term, regional_ballot, regional_epoch
@@ -24,7 +25,6 @@ from protocols.memory_bus import MemoryBroker
 from protocols.messages import ElectionNotice, RegionNotice
 from protocols.signing import Sequencer, Signer
 from protocols.topics import coordinator_topic, election_topic
-from tests.community.leadership_street import START_S, CutBus, Street
 
 STEP_S = 0.25
 NAMES = ("east", "north", "west")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.simulation.street import COMMUNITY, Street, operator_key
 from protocols.bus import BusMessage
 from protocols.messages import RoundContent
 from protocols.topics import round_topic, sealed_topic
-from tests.community.leadership_street import COMMUNITY, Street, operator_key
 
 
 async def founded(folder: Path, size: int = 12, **options: object) -> Street:

@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from coordinator.aggregation.settings import AggregationSection as DeskSection
 from edge.leadership.settings import AggregationSection
+from hil.simulation.street import Street, operator_key
 from protocols.aggregation.messages import Reveal
 from protocols.aggregation.settlement import disclose
-from tests.community.leadership_street import Street, operator_key
 
 RAW = (serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
 

@@ -13,11 +13,11 @@ from msgspec import structs
 from coordinator.aggregation.desk import AggregationDesk
 from coordinator.aggregation.settings import AggregationSection
 from edge.leadership.settings import AggregationSection as EdgeSection
+from hil.simulation.street import Street, operator_key
 from protocols.aggregation.calls import group_of
 from protocols.aggregation.packing import Layout
 from protocols.messages import EpochNotice, JoinCard, SeatCard
 from protocols.signing import Sequencer
-from tests.community.leadership_street import Street, operator_key
 
 NOW_S = 1_700_000_100.0
 NAMES = ("h1", "h2", "h3", "h4")

@@ -1,4 +1,8 @@
-"""A street for tests: shipped members and the shipped desk on an in-memory broker, in virtual time, with short keys for speed."""
+"""A street of one community: shipped members and the shipped desk on an in-memory broker, in virtual time; keys may be short for speed.
+
+What the desk believes of reputations is fixed here; `hil.community` has the whole operator. Houses draw what they report from a seed, so
+that whoever watches knows every sum.
+"""
 
 from __future__ import annotations
 
