@@ -96,7 +96,7 @@ class Decider:
             self._swing.observe(now_s, base_w)
             low_w, high_w, likely_w = self._with_jumps(base_w, now_s, others, told)
         for watch in counted:
-            if watch.usable:
+            if watch.bias_w != 0.0 and watch.usable:
                 low_w += max(min(watch.bias_w, 0.0), -watch.band_w)
                 high_w += min(max(watch.bias_w, 0.0), watch.band_w)
         batteries, pvs, chargers, loads = self._batteries, self._pvs, self._chargers, self._loads

@@ -22,7 +22,7 @@ from pymodbus.pdu import ModbusPDU
 from pymodbus.transport import CommParams, CommType
 
 from edge.devices.modbus_session import Answer, ModbusSession
-from edge.devices.question import Question, read_question, single_write_question, write_question
+from edge.devices.question import Question, question
 from edge.devices.transport import SerialLine, TransportOptions
 from edge.errors import DeviceError, DeviceGarbage, DeviceRefused, DeviceTimeout, DeviceUnreachable
 
@@ -84,19 +84,20 @@ class Endpoint:
         self._free_at_s: float | None = None
         self._timeouts = 0
 
-    async def transact(self, question: Question) -> Answer:
+    async def transact(self, question: Question, payload: bytes = b"") -> Answer:
         """The answer to a question; raises `DeviceUnreachable`, `DeviceTimeout`, `DeviceRefused` or `DeviceGarbage`."""
         unit = question.unit
         if self._silent_units:
             silence = self._silent_units.get(unit)
             if silence is not None and self._now_s() < silence.until_s:
                 raise DeviceTimeout(f"{self.where} unit {unit}: silent, left alone for {silence.until_s - self._now_s():.1f} s")
-        async with self._lock:
+        await self._lock.acquire()
+        try:
             attempts = self._options.retries + 1
             while True:
                 attempts -= 1
                 try:
-                    answer = await self._attempt(question)
+                    answer = await self._attempt(question, payload)
                 except DeviceTimeout:
                     if attempts > 0:
                         continue
@@ -110,19 +111,21 @@ class Endpoint:
                 if code is not None:
                     raise self._refused(question, code)
                 return answer
+        finally:
+            self._lock.release()
 
     async def close(self) -> None:
         """Close the session; the next request opens a new one."""
         self._drop()
 
-    async def _attempt(self, question: Question) -> Answer:
+    async def _attempt(self, question: Question, payload: bytes) -> Answer:
         session = self._session
         if session is None or session.transport is None:
             session = await self._connect()
         if self._free_at_s is not None:
             await self._wait_for_silence(self._free_at_s)
         try:
-            answer = await session.ask(question)
+            answer = await session.ask(question, payload)
         except TimeoutError:
             if self._framing == "rtu":
                 self._free_at_s = self._loop_s() + self._options.late_s
@@ -196,7 +199,7 @@ class ModbusClient:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._reads: dict[tuple[int, int, int, int], Question] = {}
+        self._questions: dict[tuple[int, int, int, int], Question] = {}
         endpoint.users += 1
 
     async def read_holding(self, unit: int, address: int, count: int) -> tuple[int, ...]:
@@ -209,7 +212,8 @@ class ModbusClient:
 
     async def write_holding(self, unit: int, address: int, values: Sequence[int]) -> None:
         """Write consecutive registers in one request; the acknowledgement must name the same registers."""
-        answer = await self.endpoint.transact(write_question(unit, address, values))
+        asked = self._question(16, unit, address, len(values))
+        answer = await self.endpoint.transact(asked, asked.payload_of(*values))
         if isinstance(answer, ModbusPDU) and (answer.address != address or answer.count != len(values)):
             raise DeviceGarbage(
                 f"{self.endpoint.where} unit {unit}: wrote {len(values)} registers at {address}, "
@@ -218,11 +222,12 @@ class ModbusClient:
 
     async def write_single(self, unit: int, address: int, value: int) -> None:
         """Write one register by function 6; the device must echo it."""
-        answer = await self.endpoint.transact(single_write_question(unit, address, value))
-        if isinstance(answer, ModbusPDU) and (answer.address != address or tuple(answer.registers) != (value,)):
+        asked = self._question(6, unit, address, 1)
+        answer = await self.endpoint.transact(asked, asked.payload_of(value))
+        echoed = (answer.address, *answer.registers) if isinstance(answer, ModbusPDU) else (address, *answer)
+        if echoed != (address, value):
             raise DeviceGarbage(
-                f"{self.endpoint.where} unit {unit}: wrote {value} to register {address}, "
-                f"echoed was {list(answer.registers)} at {answer.address}"
+                f"{self.endpoint.where} unit {unit}: wrote {value} to register {address}, echoed was {list(echoed[1:])} at {echoed[0]}"
             )
 
     async def close(self) -> None:
@@ -232,17 +237,21 @@ class ModbusClient:
             await self.endpoint.close()
 
     async def _read(self, function: int, unit: int, address: int, count: int) -> tuple[int, ...]:
-        key = (function, unit, address, count)
-        question = self._reads.get(key)
-        if question is None:
-            question = self._reads[key] = read_question(unit, function, address, count)
-        answer = await self.endpoint.transact(question)
+        answer = await self.endpoint.transact(self._question(function, unit, address, count))
         if not isinstance(answer, ModbusPDU):
             return answer
         registers = answer.registers
         if len(registers) != count:
             raise DeviceGarbage(f"{self.endpoint.where} unit {unit}: asked for {count} registers at {address}, got {len(registers)}")
         return registers  # type: ignore[return-value]  # _ExactRegisters holds a tuple
+
+    def _question(self, function: int, unit: int, address: int, count: int) -> Question:
+        """The question of a function, unit, address and number of registers; made when it is asked first."""
+        what = (function, unit, address, count)
+        found = self._questions.get(what)
+        if found is None:
+            found = self._questions[what] = question(*what)
+        return found
 
 
 class ModbusTcpClient(ModbusClient):

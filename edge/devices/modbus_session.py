@@ -60,7 +60,7 @@ def _decoder() -> DecodePDU:
 
 
 Answer = ModbusPDU | tuple[int, ...]
-"""What came back: the registers of a faithful answer (none for a write), or anything else that could be decoded."""
+"""What came back: the registers of a faithful answer, or anything else that could be decoded."""
 
 
 class ModbusSession(TransactionManager):
@@ -84,7 +84,7 @@ class ModbusSession(TransactionManager):
         self._asked: Question | None = None
         self._faithful = b""
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question, payload: bytes) -> Answer:
         """The answer to a question; `TimeoutError` or `ConnectionError` without one, `ModbusException` for an unreadable one."""
         self.recv_buffer = b""
         self.request_dev_id = question.unit
@@ -93,9 +93,9 @@ class ModbusSession(TransactionManager):
             start = number.to_bytes(2, "big")
             self._faithful = start + question.answer_head
             self._asked = question
-            self.send(start + question.tail)
+            self.send(start + question.tail + payload)
         else:
-            self.send(self.framer.encode(question.pdu, question.unit, 0))
+            self.send(self.framer.encode(question.pdu + payload, question.unit, 0))
         loop = self.loop
         self.response_future = future = loop.create_future()
         self._deadline_s = loop.time() + self._timeout_s
