@@ -141,7 +141,7 @@ def test_the_edge_does_not_wait_for_the_internet_before_it_controls() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("name", [*NAMES, "commonwatt-broker@.service"])
+@pytest.mark.parametrize("name", [*NAMES, "commonwatt-broker@.service", "commonwatt-page.service"])
 def test_systemd_finds_little_to_attack(name: str) -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", "--no-pager", str(UNITS / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
