@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from coordinator import recording
 from coordinator import store as tables
 from coordinator.aggregation.office import CommunityOffice
-from coordinator.allocation import Allocator, Box
+from coordinator.allocation import NOTHING, Allocator, Box
 from coordinator.config import CoordinatorConfig
 from coordinator.demand import LimitPair, NodeView, demand_grew, wanted
 from coordinator.envelopes.certificate import Infeasible
 from coordinator.envelopes.interior_point import AllocationError
 from coordinator.errors import UnverifiedEnvelopeError
 from coordinator.journal import Journal
+from coordinator.market.agreed import agreed_limits
+from coordinator.market.desk import MarketDesk
 from coordinator.publication import Ledger
 from protocols.clock import Clock
 from protocols.messages import EnvelopeControl
@@ -35,6 +37,7 @@ class Horizon:
         journal: Journal,
         views: Mapping[str, NodeView],
         office: CommunityOffice | None,
+        market: MarketDesk | None,
     ) -> None:
         self.default: Box | None = None
         self.unsent: dict[str, list[EnvelopeControl]] = {}
@@ -45,6 +48,7 @@ class Horizon:
         self._journal = journal
         self._views = views
         self._office = office
+        self._market = market
         self._considered: dict[float, dict[str, LimitPair]] = {}
 
     async def verify_default(self, now_s: float) -> None:
@@ -66,15 +70,23 @@ class Horizon:
         for start_s in starts:
             if self.default is None or computed >= self._config.envelopes.max_computations:
                 break
-            demand = self._demand(start_s)
+            agreed = self._agreed(start_s)
+            demand = {node: pair.covering(agreed.get(node, NOTHING)) for node, pair in self._demand(start_s).items()}
             if self._ledger.published(start_s) and not demand_grew(self._considered.get(start_s, {}), demand):
                 continue
             computed += 1
-            box = await self._box(self.default, start_s, demand, now_s)
+            box = await self._box(self.default, start_s, agreed, demand, now_s)
             if box is not None:
                 self._considered[start_s] = demand
                 self._accept(box, start_s, now_s)
         return computed
+
+    def _agreed(self, start_s: float) -> dict[str, LimitPair]:
+        """The envelopes that the mechanism, where there is one, has agreed with its nodes."""
+        if self._market is None:
+            return {}
+        step_s = self._config.market.step_s
+        return agreed_limits(self._market.agreed, step_s, start_s, start_s + self._config.envelopes.interval_s)
 
     def _demand(self, start_s: float) -> dict[str, LimitPair]:
         end_s = start_s + self._config.envelopes.interval_s
@@ -83,12 +95,17 @@ class Horizon:
             return {node.name: self._office.wanted(node, now_s, start_s, end_s) for node in self._config.nodes}
         return {node.name: wanted(self._config, node, self._views[node.name], start_s, end_s) for node in self._config.nodes}
 
-    async def _box(self, default: Box, start_s: float, demand: Mapping[str, LimitPair], now_s: float) -> Box | None:
-        """A box that contains everything outstanding; where there is none any more, one that contains the defaults."""
+    async def _box(
+        self, default: Box, start_s: float, agreed: Mapping[str, LimitPair], demand: Mapping[str, LimitPair], now_s: float
+    ) -> Box | None:
+        """A box that contains everything outstanding, and what was agreed if that goes together; where there is none any more, one that
+        contains the defaults.
+        """
         defaults = default.limits
         outstanding = {node: self._ledger.floor(start_s, node, pair) for node, pair in defaults.items()}
+        promised = {node: pair.covering(agreed[node]) if node in agreed else pair for node, pair in outstanding.items()}
         reason = ""
-        for floors in (outstanding, defaults):
+        for floors in (promised, outstanding, defaults) if agreed else (outstanding, defaults):
             try:
                 box = await asyncio.to_thread(self._allocator.box, floors, demand)
             except (UnverifiedEnvelopeError, AllocationError) as error:

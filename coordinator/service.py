@@ -11,28 +11,27 @@ The caller owns the time: `run` loops on the wall clock, the bench calls `step` 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from coordinator import recording
 from coordinator import store as tables
 from coordinator.aggregation.office import CommunityOffice
-from coordinator.allocation import Allocator, Compute
+from coordinator.allocation import NOTHING, Allocator, Compute
 from coordinator.assembly import open_store, read_network, read_signer, read_verifier
 from coordinator.config import CoordinatorConfig, check_nodes
-from coordinator.demand import NodeView, network_limits
+from coordinator.demand import LimitPair, NodeView, network_limits
+from coordinator.envelopes.compute import prepare
 from coordinator.errors import ConfigError
 from coordinator.horizon import Horizon
 from coordinator.journal import Journal
 from coordinator.listening import Listener
-from coordinator.market.assembly import HeldMechanism, Site, loss_form, make_mechanism
+from coordinator.market.assembly import HeldMechanism, Site, limited_site, loss_form, make_mechanism
 from coordinator.market.desk import MarketDesk
 from coordinator.market.settings import out_of_order
 from coordinator.network.model import Network
 from coordinator.network.validate import require_valid
-from coordinator.powerflow.balanced import balanced_feeder
-from coordinator.powerflow.unbalanced import unbalanced_feeder
 from coordinator.publication import Ledger
 from coordinator.speaking import Speaker
 from coordinator.store import Store
@@ -104,13 +103,18 @@ class CoordinatorService:
         self.office = office
         if office is None and config.aggregation.enabled:
             self.office = CommunityOffice(config, network, now_s=clock.now_s(), sequence=self._speaker.number)
-        self.market = _market_desk(config, network, self.views, self._speaker)
+        self.market = _market_desk(config, network, self.views, self._speaker, self._defaults)
         self._listener = Listener(bus, self._verifier, self._journal, self.views, self._ledger, self.office, self.market)
         allocator = Allocator(config, network, compute)
-        self._horizon = Horizon(config, clock, allocator, self._ledger, self._journal, self.views, self.office)
+        self._horizon = Horizon(config, clock, allocator, self._ledger, self._journal, self.views, self.office, self.market)
         self._sessions = 0
         self._publish_due_s = self._refresh_due_s = self._status_due_s = 0.0
         self._said: frozenset[str] = frozenset()
+
+    def _defaults(self) -> Mapping[str, LimitPair]:
+        """What every node may do in any case."""
+        default = self._horizon.default
+        return dict.fromkeys(self.views, NOTHING) if default is None else default.limits
 
     async def start(self) -> None:
         """Restore what an earlier run published, verify the default, subscribe and connect.
@@ -251,20 +255,27 @@ class CoordinatorService:
         self._speaker.send_status(state, tuple(conditions.values()), now_s)
 
 
-def _market_desk(config: CoordinatorConfig, network: Network, views: Mapping[str, NodeView], speaker: Speaker) -> MarketDesk | None:
+def _market_desk(
+    config: CoordinatorConfig,
+    network: Network,
+    views: Mapping[str, NodeView],
+    speaker: Speaker,
+    defaults: Callable[[], Mapping[str, LimitPair]],
+) -> MarketDesk | None:
     """The desk of the mechanism that the configuration names; its questions are numbered by `speaker`."""
     section, index = config.market, network.connection_index
     if section.mechanism == "none":
         return None
-    losses = loss_form(balanced_feeder(network) if network.is_balanced else unbalanced_feeder(network))
+    prepared = prepare(network, network_limits(config))
     site = Site(
         connections={node.name: index[node.connection] for node in config.nodes},
-        losses_per_w2=losses,
+        losses_per_w2=loss_form(prepared.feeder),
         network=network,
-        limits=network_limits(config),
+        limits=prepared.limits,
         nodes={node.name: node for node in config.nodes},
         views=views,
         q_per_w=config.envelopes.q_per_w,
+        limited=lambda: limited_site(config, prepared, defaults()),
     )
 
     def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:

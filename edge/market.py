@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from edge.agreement import Agreement
-from protocols.messages import MarketAnswer, MarketAsk
+from protocols.messages import LimitTerms, MarketAnswer, MarketAsk
 from protocols.signing import Sequencer
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edge.envelope_answer import Spread, Wish
     from edge.leadership.adherence import Declared
     from edge.made_plan import Made
     from edge.schedule.model import Household, Schedule, ScheduleInputs
@@ -36,60 +37,103 @@ PLANS_TRUSTED_S = 3600.0
 
 
 class Respondent:
-    """One house that answers what it is asked about one and the same plan; over the intervals that are asked about, not the plan's."""
+    """One house that answers what it is asked about one and the same plan; over the intervals that are asked about, not the plan's.
 
-    def __init__(self, household: Household, inputs: ScheduleInputs, monotonic_s: Callable[[], float], deadline_s: float) -> None:
+    `spread` is how far net import may turn out from what the plan goes by; without it an envelope has no margins of its own.
+    """
+
+    def __init__(
+        self,
+        household: Household,
+        inputs: ScheduleInputs,
+        monotonic_s: Callable[[], float],
+        deadline_s: float,
+        spread: Spread | None = None,
+    ) -> None:
         from edge.schedule.planner import Planner
 
         self.household = household
         self.inputs = inputs
+        self.spread = spread
         self._planner: Planner = Planner(household, monotonic_s=monotonic_s, deadline_s=deadline_s)
 
     def reply(self, ask: MarketAsk, sender: str, time_s: float, sequence: int) -> MarketAnswer | None:
         """The message that answers an ask; None without a schedule."""
-        import numpy as np
+        from edge.leadership.negotiator import resampled
+        from edge.schedule.planner import Plan
 
-        found = self.answer(np.asarray(ask.price_per_kwh), np.asarray(ask.target_w), ask.weight_per_kwh_w, ask.start_s, ask.step_s)
-        if found is None:
+        inputs = self.inputs
+        imports, exports = self._wish(ask, ask.import_limit, self.spread), self._wish(ask, ask.export_limit, None)
+        solved = self._planner.plan(self._asked(ask, imports, exports), inputs.start_s)
+        if not isinstance(solved, Plan):
+            log.warning("no answer to the market: %s", solved.detail)
             return None
+        net_w = resampled(solved.schedule.net_import_w, inputs.start_s, inputs.step_s, ask.start_s, ask.step_s, len(ask.price_per_kwh))
         return MarketAnswer(
             sender=sender,
             time_s=time_s,
             sequence=sequence,
             negotiation=ask.negotiation,
             round=ask.round,
-            net_import_w=tuple(found[0].tolist()),
-            own_cost=found[1],
+            net_import_w=tuple(net_w.tolist()),
+            import_limit_w=None if imports is None else tuple(imports.limit_w(net_w).tolist()),
+            export_limit_w=None if exports is None else tuple(exports.limit_w(-net_w).tolist()),
+            own_cost=own_cost(self.household, inputs, solved.schedule),
         )
 
-    def answer(
-        self, price_per_kwh: Array, target_w: Array, weight_per_kwh_w: float, start_s: float, step_s: float
-    ) -> tuple[Array, float] | None:
-        """Net import over the intervals that were asked about, and what the schedule costs the house itself; None without a schedule.
+    def _asked(self, ask: MarketAsk, imports: Wish | None, exports: Wish | None) -> ScheduleInputs:
+        """The plan's inputs under what is asked.
 
-        The community pays the retailer together, so the house's own prices are left out and the community's take their place.
+        The community pays the retailer together, so the house's own prices are left out and the community's take their place. Where
+        envelopes are negotiated, the plan may go as far as the connection carries, and pays for the limits that it needs.
         """
+        import msgspec
         import numpy as np
 
         from edge.leadership.negotiator import resampled
-        from edge.schedule.model import Negotiation
-        from edge.schedule.planner import Plan
+        from edge.schedule.model import Negotiation, Overrun
 
         inputs, zeros = self.inputs, np.zeros(self.inputs.steps)
-        grid = inputs.start_s, inputs.step_s, inputs.steps
+
+        def here(series: Sequence[float] | Array) -> Array:
+            return resampled(np.asarray(series), ask.start_s, ask.step_s, inputs.start_s, inputs.step_s, inputs.steps)
+
+        def overrun(wish: Wish | None) -> Overrun | None:
+            found = None if wish is None else wish.overrun()
+            return None if found is None else Overrun(
+                free_w=here(found.free_w), price_per_kwh=here(found.price_per_kwh), rho_per_kwh_w=here(found.rho_per_kwh_w)
+            )
+
         terms = Negotiation(
-            extra_price_per_kwh=resampled(price_per_kwh, start_s, step_s, *grid),
-            target_w=resampled(target_w, start_s, step_s, *grid),
+            extra_price_per_kwh=here(ask.price_per_kwh),
+            target_w=here(ask.target_w),
             dual_w=zeros,
-            rho_per_kwh_w=weight_per_kwh_w,
+            rho_per_kwh_w=ask.weight_per_kwh_w,
+            import_overrun=overrun(imports),
+            export_overrun=overrun(exports),
         )
-        asked = msgspec.structs.replace(inputs, buy_price_per_kwh=zeros, sell_price_per_kwh=zeros, negotiation=terms)
-        solved = self._planner.plan(asked, inputs.start_s)
-        if not isinstance(solved, Plan):
-            log.warning("no answer to the market: %s", solved.detail)
+        return msgspec.structs.replace(
+            inputs,
+            import_limit_w=inputs.import_limit_w if imports is None else np.full(inputs.steps, imports.terms.most_w),
+            export_limit_w=inputs.export_limit_w if exports is None else np.full(inputs.steps, exports.terms.most_w),
+            buy_price_per_kwh=zeros,
+            sell_price_per_kwh=zeros,
+            negotiation=terms,
+        )
+
+    def _wish(self, ask: MarketAsk, terms: LimitTerms | None, spread: Spread | None) -> Wish | None:
+        if terms is None:
             return None
-        net_w = resampled(solved.schedule.net_import_w, inputs.start_s, inputs.step_s, start_s, step_s, len(price_per_kwh))
-        return net_w, own_cost(self.household, inputs, solved.schedule)
+        import numpy as np
+
+        from edge.envelope_answer import wish
+        from edge.leadership.negotiator import resampled
+
+        margin_w = np.zeros(len(terms.target_w))
+        if spread is not None:
+            own_w = spread.margin_w(terms.deviations)
+            margin_w = resampled(own_w, self.inputs.start_s, self.inputs.step_s, ask.start_s, ask.step_s, margin_w.size)
+        return wish(terms, margin_w)
 
 
 class MarketPart:
@@ -136,14 +180,14 @@ class MarketPart:
 
     def asked(self, ask: MarketAsk) -> None:
         """Remember what is to be answered; the newest ask replaces one that was not answered yet."""
-        if len(ask.price_per_kwh) != len(ask.target_w) or (self.number is not None and ask.negotiation < self.number):
+        if not _makes_sense(ask) or (self.number is not None and ask.negotiation < self.number):
             return
         if ask.negotiation != self.number:
             if ask.round != 0 or self._made is None or self._now_s() - self._made_s > PLANS_TRUSTED_S:
                 return
             self.number = ask.negotiation
             inputs = bounded_by(self._made.inputs, self._ratings_w) if ask.secures else self._made.inputs
-            self.respondent = Respondent(self._made.household, inputs, self._monotonic_s, self._deadline_s)
+            self.respondent = _respondent(self._made, inputs, self._monotonic_s, self._deadline_s)
         if not ask.final:
             self._ask = ask
             return
@@ -156,6 +200,8 @@ class MarketPart:
                 price_per_kwh=ask.price_per_kwh,
                 net_import_w=ask.target_w,
                 rho_per_kwh_w=ask.weight_per_kwh_w,
+                import_limit_w=None if ask.import_limit is None else ask.import_limit.target_w,
+                export_limit_w=None if ask.export_limit is None else ask.export_limit.target_w,
             )
 
     def step(self, sender: str, sequencer: Sequencer, *, background: bool) -> MarketAnswer | None:
@@ -169,6 +215,20 @@ class MarketPart:
         found = self._job.result()
         self._job = None
         return None if found is None else msgspec.structs.replace(found, time_s=self._now_s(), sequence=sequencer.next())
+
+
+def _makes_sense(ask: MarketAsk) -> bool:
+    """Whether all series of an ask are about the same intervals, and the terms of limits do not contradict themselves."""
+    count = len(ask.price_per_kwh)
+    limits = [terms for terms in (ask.import_limit, ask.export_limit) if terms is not None]
+    each = (len(ask.target_w), *(len(row) for terms in limits for row in (terms.price_per_kwh, terms.target_w, terms.weight_per_kwh_w)))
+    return all(length == count for length in each) and all(terms.least_w <= terms.most_w for terms in limits)
+
+
+def _respondent(made: Made, inputs: ScheduleInputs, monotonic_s: Callable[[], float], deadline_s: float) -> Respondent:
+    from edge.envelope_answer import spread_of
+
+    return Respondent(made.household, inputs, monotonic_s, deadline_s, spread_of(inputs, made.load, made.pv))
 
 
 def _done(found: MarketAnswer | None) -> asyncio.Future[MarketAnswer | None]:

@@ -17,7 +17,7 @@ import msgspec
 from edge.config import EdgeConfig, VehicleConfig
 from edge.curtailable import CurtailableShare
 from edge.history import History
-from edge.limits import LimitSet
+from edge.limits import Limit, LimitSet
 from edge.made_plan import Made
 from edge.policy import PlanView
 from edge.sessions import ApplianceNeed, ApplianceWindow, Session
@@ -136,8 +136,9 @@ class PlanMaker:
         times_s = [now_s + SAMPLE_S * index for index in range(count)]
         buy, sell = self._prices.buy_sell_per_kwh(times_s)
         limits = limits_at(times_s)
-        import_w = [NO_LIMIT_W if limit.import_ is None else limit.import_.limit_w for limit in limits]
-        export_w = [NO_LIMIT_W if limit.export is None else limit.export.limit_w for limit in limits]
+        agreed = [(None, None) if agreement is None else agreement.limits_w(time_s) for time_s in times_s]
+        import_w = [_expected_w(limit.import_, pair[0]) for limit, pair in zip(limits, agreed, strict=True)]
+        export_w = [_expected_w(limit.export, pair[1]) for limit, pair in zip(limits, agreed, strict=True)]
         return PlanJob(
             maker=self,
             now_s=now_s,
@@ -321,6 +322,13 @@ class PlanMaker:
 
         depart_s = next_local_time_s(now_s, vehicle.ready_by_h, self._zone)
         return Departure(depart_s=depart_s, return_s=depart_s + 2.0 * 86400.0, needed_soc_frac=1.0)
+
+
+def _expected_w(limit: Limit | None, agreed_w: float | None) -> float:
+    """The limit to plan by: what holds at that time; where no control is known yet, the agreed one that it will bring."""
+    if limit is None:
+        return NO_LIMIT_W
+    return max(limit.limit_w, agreed_w) if limit.source == "default" and agreed_w is not None else limit.limit_w
 
 
 def _warm_start(forecaster: Forecaster, history: History | None, column: Literal["load_w", "pv_w"]) -> None:

@@ -29,8 +29,6 @@ from hil.scenario import LoadedScenario, load_scenario
 
 NONE = "none"
 HELD = (NONE, "doe", *get_args(HeldName))
-STUDIED = ("dfe",)
-"""Mechanisms that have a study, and that no scenario can hold yet."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -118,8 +116,6 @@ def mechanisms_named(text: str) -> tuple[str, ...]:
     if not names:
         raise ScenarioError(f"--mechanisms names none, expected some of {', '.join(HELD)}")
     for name in names:
-        if name in STUDIED:
-            raise ScenarioError(f"mechanism {name!r} is studied, and no scenario can hold it yet; expected some of {', '.join(HELD)}")
         if name not in HELD:
             raise ScenarioError(f"mechanism {name!r} does not exist, expected some of {', '.join(HELD)}")
     if len(set(names)) != len(names):

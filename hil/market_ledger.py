@@ -75,7 +75,7 @@ class Twin:
     def respond(self, signal: Signal, /) -> Response | None:
         """The best response to a signal."""
         answer = self.respondent.reply(ask_of(self.heading, self.name, 0, signal), self.name, self.heading.time_s, 0)
-        return None if answer is None else response_of(answer)
+        return None if answer is None else response_of(answer, signal)
 
 
 class MarketLedger:
@@ -108,7 +108,7 @@ class MarketLedger:
             part = edges[name].market
             if part is None or part.respondent is None or part.number != done.number:
                 return
-            own = Respondent(part.respondent.household, part.respondent.inputs, time.monotonic, DEADLINE_S)
+            own = Respondent(part.respondent.household, part.respondent.inputs, time.monotonic, DEADLINE_S, part.respondent.spread)
             twins[name] = Twin(name, own, heading)
         again = converse(done.mechanism, twins, max_rounds=self._section.rounds_max)
         if again.outcome is None or again.left_out:

@@ -18,7 +18,7 @@ from hil.frames import Record
 from hil.metering import metered
 
 Floats = npt.NDArray[np.float64]
-TRADING = frozenset({"p2p", "hierarchical"})
+TRADING = frozenset({"p2p", "dfe", "hierarchical"})
 """Mechanisms held live in which members trade with each other."""
 
 

@@ -13,13 +13,18 @@ from typing import Any, Protocol
 import numpy as np
 from msgspec import Struct
 
-from coordinator.config import NodeSection
-from coordinator.demand import NodeView
-from coordinator.envelopes.values import Limits
+from coordinator.config import CoordinatorConfig, NodeSection
+from coordinator.demand import LimitPair, NodeView, participant, passive_loads
+from coordinator.envelopes.compute import PreparedFeeder
+from coordinator.envelopes.values import Limits, Participant, PassiveLoad
 from coordinator.market.hierarchy import Ahead, hierarchy
 from coordinator.market.settings import HeldName, MarketSection
-from coordinator.market.wire import Outcome, Response, Signal
+from coordinator.market.wire import Outcome
 from coordinator.mechanisms.conversation import Mechanism
+from coordinator.mechanisms.dfe.negotiation import Agreement, EnvelopeNegotiation
+from coordinator.mechanisms.dfe.negotiation import Tariff as OperatorTariff
+from coordinator.mechanisms.dfe.searched import SearchedFeeder
+from coordinator.mechanisms.dfe.uncertainty import Uncertainty, deviations
 from coordinator.mechanisms.disco.market import DiscoMarket
 from coordinator.mechanisms.disco.negotiated import NegotiatedPricing
 from coordinator.mechanisms.hierarchical.households import HouseholdClearing, HouseholdMarket
@@ -29,6 +34,7 @@ from coordinator.mechanisms.p2p.market import Clearing, CommunityMarket
 from coordinator.mechanisms.signals import FloatArray
 from coordinator.network.model import Network
 from coordinator.powerflow.radial import RadialFeeder
+from protocols.messages import Guarantee
 from protocols.tariff import prices_per_kwh
 
 
@@ -40,14 +46,23 @@ class State(Protocol):
         """The weight of the present round."""
 
 
-HeldMechanism = Mechanism[Any, Signal, Response, Any]
+HeldMechanism = Mechanism[Any, Any, Any, Any]
 """A mechanism whose state is a `State` and whose outcome is an `Outcome`."""
+
+
+class LimitedSite(Struct, frozen=True, kw_only=True, eq=False):
+    """The limits of a feeder and what is connected to it: each node with its default as floor and its rating as maximum, by name."""
+
+    prepared: PreparedFeeder
+    participants: Mapping[str, Participant]
+    passive: tuple[PassiveLoad, ...]
+    guarantee: Guarantee
 
 
 class Site(Struct, frozen=True, kw_only=True, eq=False):
     """What is known of a feeder and the nodes on it: the place of each node's connection among those of the network, and what the feeder
     loses for active powers x of all its connections, x' losses_per_w2 x. `views` are what nodes have said last, at any time; `q_per_w` is
-    the reactive power assumed for each watt of a node.
+    the reactive power assumed for each watt of a node. `limited` tells of the envelopes that hold, where a mechanism negotiates them.
     """
 
     connections: Mapping[str, int]
@@ -57,6 +72,22 @@ class Site(Struct, frozen=True, kw_only=True, eq=False):
     nodes: Mapping[str, NodeSection]
     views: Mapping[str, NodeView]
     q_per_w: float
+    limited: Callable[[], LimitedSite] | None = None
+
+
+def limited_site(config: CoordinatorConfig, prepared: PreparedFeeder, defaults: Mapping[str, LimitPair]) -> LimitedSite:
+    """What envelopes are negotiated about: each node between its default, which holds in any case, and its rating."""
+    return LimitedSite(
+        prepared=prepared,
+        participants={
+            node.name: participant(
+                config, node, defaults[node.name], LimitPair(import_w=node.import_rating_w, export_w=node.export_rating_w)
+            )
+            for node in config.nodes
+        },
+        passive=passive_loads(config, prepared.network),
+        guarantee=config.envelopes.guarantee,
+    )
 
 
 def tariff_of(section: MarketSection, start_s: float) -> Tariff:
@@ -149,7 +180,40 @@ def _of_levels(section: MarketSection, site: Site, names: tuple[str, ...], start
     )
 
 
-MAKERS: Mapping[HeldName, Making] = {"p2p": _of_net_loads, "disco": _of_net_loads, "hierarchical": _of_levels}
+def _of_envelopes(section: MarketSection, site: Site, names: tuple[str, ...], start_s: float) -> HeldMechanism:
+    assert site.limited is not None, "envelopes are negotiated where it is known which hold"
+    limited = site.limited()
+    everybody = tuple(limited.participants)
+    places = [site.connections[name] for name in everybody]
+    feeder = SearchedFeeder(
+        prepared=limited.prepared,
+        participants=tuple(limited.participants.values()),
+        passive=limited.passive,
+        guarantee=limited.guarantee,
+        losses_per_w2=site.losses_per_w2[np.ix_(places, places)],
+        periods=section.intervals,
+    )
+    feeder.require_safe_floors()
+    tariff = tariff_of(section, start_s)
+    return EnvelopeNegotiation(
+        names=names,
+        feeder=feeder.keeping([everybody.index(name) for name in names]),
+        tariff=OperatorTariff(buy_per_kwh=tariff.retail_per_kwh, sell_per_kwh=tariff.feed_in_per_kwh),
+        loss_per_kwh=section.loss_per_kwh,
+        weight=section.weight_per_kwh_w,
+        tolerance_w=ENVELOPE_TOLERANCE_W,
+        tolerance_per_kwh=TOLERANCE_PER_KWH,
+        clearance_pu=CLEARANCE_PU,
+        deviations=deviations(Uncertainty(section.errors), section.confidence_frac),
+    )
+
+
+MAKERS: Mapping[HeldName, Making] = {
+    "p2p": _of_net_loads,
+    "disco": _of_net_loads,
+    "dfe": _of_envelopes,
+    "hierarchical": _of_levels,
+}
 
 
 def outcome_cost(mechanism: HeldMechanism, outcome: Outcome, step_s: float) -> float:
@@ -159,6 +223,8 @@ def outcome_cost(mechanism: HeldMechanism, outcome: Outcome, step_s: float) -> f
             return mechanism.cost(outcome, step_s)
         case HouseholdMarket(), HouseholdClearing():
             return mechanism.cost(outcome)
+        case EnvelopeNegotiation(), Agreement():
+            return mechanism.cost(outcome, step_s)
         case NegotiatedPricing(), _:
             bought_w = outcome.net_w.sum(axis=0) + mechanism.loss_w(outcome.net_w)
             return float((mechanism.market.wholesale_per_kwh * bought_w).sum() * mechanism.market.kwh_per_w)
@@ -168,6 +234,12 @@ def outcome_cost(mechanism: HeldMechanism, outcome: Outcome, step_s: float) -> f
 
 TOLERANCE_W = 50.0
 """How far answers and targets of `disco` may differ, as in a negotiation that sums in secret."""
+ENVELOPE_TOLERANCE_W = 20.0
+"""How far answers and targets of `dfe` may differ."""
+TOLERANCE_PER_KWH = 3e-4
+"""How far prices of `dfe` may still move."""
+CLEARANCE_PU = 5e-4
+"""What `dfe` keeps back from the network's limits, so that answers may differ a little from targets."""
 
 
 def loss_form(feeder: RadialFeeder) -> FloatArray:

@@ -69,6 +69,8 @@ class MarketDesk:
         self._talk: _Talk | None = None
         self._concluded: list[Concluded] = []
         self.latest: Concluded | None = None
+        self.agreed: Concluded | None = None
+        """The newest negotiation that ended in an agreement."""
 
     def planned(self, node: str, now_s: float) -> None:
         """A node has told its plan, so it can answer."""
@@ -78,7 +80,7 @@ class MarketDesk:
         """One authenticated answer; one to another round than the present is nobody's."""
         talk = self._talk
         if talk is not None and (answer.negotiation, answer.round) == (talk.number, talk.rounds) and answer.sender in talk.step.signals:
-            talk.answers.setdefault(answer.sender, response_of(answer))
+            talk.answers.setdefault(answer.sender, response_of(answer, talk.step.signals[answer.sender]))
             talk.messages += 1
 
     def take_concluded(self) -> list[Concluded]:
@@ -173,6 +175,8 @@ class MarketDesk:
 
     def _conclude(self, concluded: Concluded) -> None:
         self.latest = concluded
+        if concluded.outcome is not None:
+            self.agreed = concluded
         self._concluded.append(concluded)
 
     def _heading(self, talk: _Talk, now_s: float) -> Heading:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from protocols.tariff import PriceWindow, PriceWindows, misplaced, unknown_zone
 
-HeldName = Literal["p2p", "disco", "hierarchical"]
+HeldName = Literal["p2p", "disco", "dfe", "hierarchical"]
 """What can be held live (`coordinator.market.assembly.MAKERS`)."""
 MechanismName = Literal["none"] | HeldName
 
@@ -19,6 +19,7 @@ class MarketSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     A node that has not answered `patience_s` after it was asked is left out of that negotiation. After `rounds_max` rounds without a
     settlement nothing is agreed. `loss_per_kwh` is what the operator pays for losses, `weight_per_kwh_w` the first weight of a round.
     `margin_pu` is how far inside its voltage limits the network operator of `hierarchical` plans.
+    `dfe` keeps margins around plans at `confidence_frac`, for errors of the `errors` kind (`coordinator.mechanisms.dfe.uncertainty`).
     """
 
     mechanism: MechanismName = "none"
@@ -29,6 +30,8 @@ class MarketSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rounds_max: Annotated[int, Meta(ge=1, le=1000)] = 150
     tolerance_frac: Annotated[float, Meta(gt=0.0, le=0.1)] = 5e-3
     weight_per_kwh_w: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-4
+    confidence_frac: Annotated[float, Meta(ge=0.5, le=0.999)] = 0.9
+    errors: Literal["gaussian", "unimodal", "cantelli"] = "gaussian"
     loss_per_kwh: Annotated[float, Meta(ge=0.0, le=20.0)] = 0.1
     margin_pu: Annotated[float, Meta(ge=0.0, le=0.05)] = 0.002
     buy: PriceWindows = (PriceWindow(from_h=0.0, price_per_kwh=0.30),)

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
+from coordinator.mechanisms.dfe.asked import Answer, Asked
+from coordinator.mechanisms.dfe.negotiation import Agreement
 from coordinator.mechanisms.signals import FloatArray, NetResponse, NetSignal
-from protocols.messages import MarketAnswer, MarketAsk
+from protocols.messages import LimitTerms, MarketAnswer, MarketAsk
 
 SENDER = "coordinator"
-SECURING = frozenset({"hierarchical"})
+SECURING = frozenset({"dfe", "hierarchical"})
 """Mechanisms that keep the network within its limits themselves."""
 
-Signal = NetSignal
+Signal = NetSignal | Asked
 """Whatever a mechanism that is held live may ask of a node."""
-Response = NetResponse
+Response = NetResponse | Answer
 """Whatever such a mechanism may hear."""
 
 
@@ -49,7 +52,11 @@ class Heading(Struct, frozen=True, kw_only=True):
 
 def ask_of(heading: Heading, node: str, sequence: int, signal: Signal) -> MarketAsk:
     """What a node is asked in a round."""
-    return _ask(heading, node, sequence, signal)
+    if isinstance(signal, NetSignal):
+        return _ask(heading, node, sequence, signal)
+    net = NetSignal(price_per_kwh=signal.price_per_kwh[0], target_w=signal.target_w[0], weight=float(signal.weight[0, 0]))
+    imports, exports = (_limit_terms(signal, row) for row in (1, 2))
+    return msgspec.structs.replace(_ask(heading, node, sequence, net), import_limit=imports, export_limit=exports)
 
 
 def closing_ask(heading: Heading, node: str, sequence: int, outcome: Outcome | None, place: int, weight: float) -> MarketAsk:
@@ -57,15 +64,48 @@ def closing_ask(heading: Heading, node: str, sequence: int, outcome: Outcome | N
     if outcome is None:
         return _ask(heading, node, sequence, NOTHING, final=True)
     part = NetSignal(price_per_kwh=outcome.price_per_kwh[place], target_w=outcome.net_w[place], weight=weight)
-    return _ask(heading, node, sequence, part, final=True, agreed=True)
+    ask = _ask(heading, node, sequence, part, final=True, agreed=True)
+    if not isinstance(outcome, Agreement):
+        return ask
+    imports, exports = (_agreed_terms(limits[place]) for limits in (outcome.import_limit_w, outcome.export_limit_w))
+    return msgspec.structs.replace(ask, import_limit=imports, export_limit=exports)
 
 
-def response_of(answer: MarketAnswer) -> Response:
-    """What a node has answered; whether it makes sense is the mechanism's to say."""
+def response_of(answer: MarketAnswer, signal: Signal) -> Response:
+    """What a node has answered to a signal; whether it makes sense is the mechanism's to say."""
+    if isinstance(signal, Asked):
+        rows = [answer.net_import_w, answer.import_limit_w or (), answer.export_limit_w or ()]
+        whole = len({len(row) for row in rows}) == 1
+        return Answer(wish_w=np.array(rows if whole else rows[:1], dtype=np.float64), own_cost=answer.own_cost)
     return NetResponse(net_w=np.array(answer.net_import_w), own_cost=answer.own_cost)
 
 
 NOTHING = NetSignal(price_per_kwh=np.zeros(1), target_w=np.zeros(1), weight=0.0)
+
+
+def _limit_terms(signal: Asked, row: int) -> LimitTerms:
+    """What is asked of the limit in one row of a signal."""
+    least_w, most_w = signal.bounds_w[row - 1]
+    return LimitTerms(
+        least_w=least_w,
+        most_w=most_w,
+        deviations=signal.deviations,
+        price_per_kwh=tuple(signal.price_per_kwh[row].tolist()),
+        target_w=tuple(signal.target_w[row].tolist()),
+        weight_per_kwh_w=tuple(signal.weight[row].tolist()),
+    )
+
+
+def _agreed_terms(limit_w: FloatArray) -> LimitTerms:
+    """A limit that was agreed; nothing is asked of it any more."""
+    return LimitTerms(
+        least_w=float(limit_w.min()),
+        most_w=float(limit_w.max()),
+        deviations=0.0,
+        price_per_kwh=(0.0,) * limit_w.size,
+        target_w=tuple(limit_w.tolist()),
+        weight_per_kwh_w=(1.0,) * limit_w.size,
+    )
 
 
 def _ask(heading: Heading, node: str, sequence: int, signal: NetSignal, *, final: bool = False, agreed: bool = False) -> MarketAsk:

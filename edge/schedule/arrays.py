@@ -9,11 +9,13 @@ Every soft requirement is a slack inside an equality, so bounds and equalities a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from edge.schedule.ladder import PriorityLadder
-from edge.schedule.model import Array, Household, ScheduleInputs
+from edge.schedule.model import Array, Household, Negotiation, ScheduleInputs
 from edge.schedule.profiles import flexible_loads, retention_frac, shortfall_prices_per_kwh
 from edge.schedule.sparse import Csc, Entries, diagonal_matrix
 
@@ -21,19 +23,24 @@ KILO = 1e-3
 
 
 class Structure:
-    """Blocks, constraint matrix and constant costs for one household, number of intervals and interval length."""
+    """Blocks, constraint matrix and constant costs for one household, number of intervals and interval length.
 
-    def __init__(self, household: Household, steps: int, step_s: float) -> None:
+    `overruns` are the signs by name of those that inputs may have (`model.Negotiation`): whatever inputs leave out costs nothing.
+    """
+
+    def __init__(self, household: Household, steps: int, step_s: float, overruns: Mapping[str, float] | None = None) -> None:
         self.household = household
         self.steps = steps
         self.step_s = step_s
         self.step_h = step_s / 3600.0
+        self.overruns = {} if overruns is None else overruns
         names = ["net_import", "bought", "sold", "import_breach", "export_breach", "p2_shed", "pv_curtailed"]
         for index in range(len(household.batteries)):
             names += [f"charge_{index}", f"discharge_{index}", f"battery_energy_{index}"]
         for index in range(len(household.flexible_names)):
             names += [f"flexible_{index}", f"flexible_energy_{index}", f"shortfall_{index}"]
         names += [f"generation_{index}" for index in range(len(household.generators))]
+        names += [f"{overrun}_{part}" for overrun in self.overruns for part in ("over", "room")]
         self.block = {name: slice(k * steps, (k + 1) * steps) for k, name in enumerate(names)}
         self.variables = len(names) * steps
         for index in range(len(household.batteries)):
@@ -46,7 +53,7 @@ class Structure:
     def _equality(self) -> Csc:
         """Rows: balance, split of net import, one energy equation for each battery and flexible load; then each battery's reserve.
 
-        The reserve is a single row: last energy + missing - spare = wanted at the end.
+        The reserve is a single row: last energy + missing - spare = wanted at the end. Last, net import - over + room = free.
         """
         household, steps, step_h = self.household, self.steps, self.step_h
         entries = Entries()
@@ -76,11 +83,18 @@ class Structure:
             row += steps
         for index in range(len(household.generators)):
             put(0, f"generation_{index}", 1.0)
+        self.reserve_row = row
         for index in range(len(household.batteries)):
             entries.diagonal(row, self.block[f"battery_energy_{index}"].stop - 1, 1, 1.0)
             entries.diagonal(row, self.block[f"reserve_missing_{index}"].start, 1, 1.0)
             entries.diagonal(row, self.block[f"reserve_spare_{index}"].start, 1, -1.0)
             row += 1
+        self.overrun_row = row
+        for overrun, sign in self.overruns.items():
+            put(row, "net_import", sign)
+            put(row, f"{overrun}_over", -1.0)
+            put(row, f"{overrun}_room", 1.0)
+            row += steps
         return entries.matrix((row, self.variables))
 
     def _stores(self) -> list[tuple[float, float]]:
@@ -111,7 +125,8 @@ class Vectors:
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
         self.diagonal = structure.quadratic.copy()
-        self.rho = 0.0
+        self.revision = 0
+        """How often the quadratic part has changed."""
         self.q = np.zeros(structure.variables)
         self.b = np.zeros(structure.equality.shape[0])
         self.l = np.zeros(structure.variables)
@@ -158,9 +173,10 @@ class Vectors:
         """extra · x + rho/2 (x - target + dual)², expanded; the part without x is kept as `constant`."""
         node, terms = self.structure.block["net_import"], inputs.negotiation
         rho = 0.0 if terms is None else terms.rho_per_kwh_w / KILO
-        if rho != self.rho:
-            self.rho = rho
-            self.diagonal[node] = rho
+        before = self.diagonal.copy()
+        self.diagonal[node] = rho
+        self._fill_overruns(terms)
+        self.revision += not np.array_equal(before, self.diagonal)
         if terms is None:
             self.q[node] = 0.0
             self.constant = 0.0
@@ -168,6 +184,17 @@ class Vectors:
         anchor_kw = KILO * (terms.target_w - terms.dual_w)
         self.q[node] = terms.extra_price_per_kwh - rho * anchor_kw
         self.constant = 0.5 * rho * float(anchor_kw @ anchor_kw)
+
+    def _fill_overruns(self, terms: Negotiation | None) -> None:
+        """What lies beyond a threshold costs; where inputs have none, all is free."""
+        given = {} if terms is None else {name: overrun for name, _, overrun in terms.overruns}
+        row, steps = self.structure.overrun_row, self.structure.steps
+        for name in self.structure.overruns:
+            over, overrun = self.structure.block[f"{name}_over"], given.get(name)
+            self.b[row : row + steps] = 0.0 if overrun is None else KILO * overrun.free_w
+            self.q[over] = 0.0 if overrun is None else overrun.price_per_kwh
+            self.diagonal[over] = 0.0 if overrun is None else overrun.rho_per_kwh_w / KILO
+            row += steps
 
     def _fill_batteries(self, inputs: ScheduleInputs, ladder: PriorityLadder) -> None:
         block, steps = self.structure.block, self.structure.steps
@@ -183,7 +210,7 @@ class Vectors:
             self.q[energy.stop - 1] = -state.end_value_per_kwh / self.structure.step_h
             self.q[block[f"reserve_missing_{index}"]] = ladder.reserve_per_kwh / self.structure.step_h
             end_frac = battery.min_soc_frac if state.end_min_soc_frac is None else state.end_min_soc_frac
-            self.b[index - len(inputs.batteries)] = capacity_kwh * end_frac
+            self.b[self.structure.reserve_row + index] = capacity_kwh * end_frac
             self.b[(2 + index) * steps] = capacity_kwh * state.soc_frac
 
     def lower_selling_price(self, inputs: ScheduleInputs) -> None:

@@ -84,6 +84,9 @@ def ladder_for(ladder: PriorityLadder, inputs: ScheduleInputs, reach_w: float) -
     if terms is not None:
         pull_w = reach_w + float(np.abs(terms.target_w - terms.dual_w).max())
         worst += float(np.abs(terms.extra_price_per_kwh).max()) + terms.rho_per_kwh_w * pull_w
+        for _, _, overrun in terms.overruns:
+            pull = overrun.rho_per_kwh_w * (reach_w + np.abs(overrun.free_w))
+            worst += float((np.abs(overrun.price_per_kwh) + pull).max())
     if worst <= ladder.price_bound_per_kwh:
         return ladder
     return ladder.scaled(worst / ladder.price_bound_per_kwh)

@@ -147,17 +147,36 @@ class ApplianceState(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float
 
 
+class Overrun(msgspec.Struct, frozen=True, kw_only=True):
+    """What net import costs beyond a threshold, in one direction: price · over + rho/2 · over² with over the part beyond `free_w`.
+
+    `free_w` is counted in that direction (net import, or what is exported) and may be negative.
+    """
+
+    free_w: Array
+    price_per_kwh: Array
+    rho_per_kwh_w: Array
+
+
 class Negotiation(msgspec.Struct, frozen=True, kw_only=True):
     """What a community mechanism adds to the bill, with x the net import of the household.
 
     extra_price · x + rho/2 · (x - target + dual)² on each interval: a price signal and the proximal term of sharing ADMM in scaled
-    form. `rho_per_kwh_w` is the price per kWh that one watt of deviation costs.
+    form. `rho_per_kwh_w` is the price per kWh that one watt of deviation costs. The overruns are there where envelopes are negotiated too.
     """
 
     extra_price_per_kwh: Array
     target_w: Array
     dual_w: Array
     rho_per_kwh_w: float
+    import_overrun: Overrun | None = None
+    export_overrun: Overrun | None = None
+
+    @property
+    def overruns(self) -> tuple[tuple[str, float, Overrun], ...]:
+        """The overruns that there are: their names, and what net import is multiplied with to count in their direction."""
+        both = ("import", 1.0, self.import_overrun), ("export", -1.0, self.export_overrun)
+        return tuple((name, sign, overrun) for name, sign, overrun in both if overrun is not None)
 
 
 class ScheduleInputs(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ class OsqpBackend:
         self._monotonic_s = monotonic_s
         self._rows = sp.csc_matrix(sp.vstack([_scipy(structure.equality), sp.identity(structure.variables)]))
         self._solver: osqp.OSQP | None = None
-        self._rho = 0.0
+        self._revision = 0
 
     def solve(self, deadline_s: float) -> Solution:
         """Solve for the vectors as they are, from the last solution; OSQP enforces the time limit itself."""
@@ -51,7 +51,7 @@ class OsqpBackend:
         q = np.ascontiguousarray(vectors.q)
         lower = np.ascontiguousarray(np.maximum(np.concatenate((vectors.b, vectors.l)), -INFINITY))
         upper = np.ascontiguousarray(np.minimum(np.concatenate((vectors.b, vectors.u)), INFINITY))
-        if self._solver is None or self._rho != vectors.rho:
+        if self._solver is None or self._revision != vectors.revision:
             self._solver = osqp.OSQP()
             self._solver.setup(
                 _scipy(vectors.quadratic()),
@@ -66,7 +66,7 @@ class OsqpBackend:
                 check_dualgap=True,
                 verbose=False,
             )
-            self._rho = vectors.rho
+            self._revision = vectors.revision
         else:
             self._solver.update(q=q, l=lower, u=upper)
         self._solver.update_settings(time_limit=left_s)

@@ -154,11 +154,14 @@ class Planner:
     def _backend_for(self, inputs: ScheduleInputs) -> Backend:
         """The solver object for this horizon; one is kept, because horizons rarely change."""
         backend = self._backend
+        terms = inputs.negotiation
+        overruns = {} if terms is None else {name: sign for name, sign, _ in terms.overruns}
         if backend is not None:
             structure = backend.vectors.structure
-            if (structure.steps, structure.step_s) == (inputs.steps, inputs.step_s):
+            if (structure.steps, structure.step_s, structure.overruns) == (inputs.steps, inputs.step_s, overruns):
                 return backend
-        self._backend = self._make_backend(Structure(self._household, inputs.steps, inputs.step_s), self._monotonic_s)
+        structure = Structure(self._household, inputs.steps, inputs.step_s, overruns)
+        self._backend = self._make_backend(structure, self._monotonic_s)
         return self._backend
 
     def _netted(self, inputs: ScheduleInputs, schedule: Schedule) -> Schedule:

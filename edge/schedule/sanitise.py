@@ -160,6 +160,9 @@ def _arrays(inputs: ScheduleInputs) -> dict[str, Array]:
         arrays["negotiation.extra_price_per_kwh"] = inputs.negotiation.extra_price_per_kwh
         arrays["negotiation.target_w"] = inputs.negotiation.target_w
         arrays["negotiation.dual_w"] = inputs.negotiation.dual_w
+        for direction, _, overrun in inputs.negotiation.overruns:
+            for field in overrun.__struct_fields__:
+                arrays[f"negotiation.{direction}_overrun.{field}"] = getattr(overrun, field)
     return arrays
 
 
@@ -208,6 +211,11 @@ def _state_refusals(inputs: ScheduleInputs) -> Iterator[Refusal]:
         numbers["negotiation.rho_per_kwh_w"] = terms.rho_per_kwh_w
         if not 0.0 <= terms.rho_per_kwh_w <= MAX_RHO_PER_KWH_W:
             yield _refuse(RefusalReason.IMPLAUSIBLE, f"negotiation.rho_per_kwh_w is {terms.rho_per_kwh_w}")
+        for direction, _, overrun in terms.overruns:
+            if min(float(overrun.price_per_kwh.min()), float(overrun.rho_per_kwh_w.min())) < 0.0:
+                yield _refuse(RefusalReason.WRONG_SIGN, f"negotiation.{direction}_overrun would pay for what lies beyond it")
+            if float(overrun.rho_per_kwh_w.max()) > MAX_RHO_PER_KWH_W:
+                yield _refuse(RefusalReason.IMPLAUSIBLE, f"negotiation.{direction}_overrun.rho_per_kwh_w exceeds {MAX_RHO_PER_KWH_W:g}")
     for name, value in numbers.items():
         if not math.isfinite(value):
             yield _refuse(RefusalReason.NOT_FINITE, f"{name} is {value}")

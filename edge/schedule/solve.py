@@ -55,11 +55,24 @@ class PiqpBackend:
         self._solver.settings.eps_duality_gap_rel = EPS_GAP_REL
         self._solver.settings.max_iter = MAX_ITERATIONS
         self._equality = structure.equality
-        self._rho: float | None = None
+        self._revision: int | None = None
         self._iteration_s = 0.0
 
     def solve(self, deadline_s: float) -> Solution:
-        """Solve for the vectors as they are, ending before `deadline_s` on the monotonic clock as far as earlier iterations tell."""
+        """Solve for the vectors as they are, ending before `deadline_s` on the monotonic clock as far as earlier iterations tell.
+
+        The solver is updated from problem to problem and keeps the scaling of the first; where terms of a negotiation have become smaller
+        by orders of magnitude it may not converge with that. It is then set up anew, once.
+        """
+        updated = self._revision is not None
+        solution = self._solve(deadline_s)
+        if not updated or solution.status in (SolveStatus.SOLVED, SolveStatus.NO_TIME):
+            return solution
+        self._revision = None
+        again = self._solve(deadline_s)
+        return msgspec.structs.replace(again, iterations=solution.iterations + again.iterations)
+
+    def _solve(self, deadline_s: float) -> Solution:
         started_s = self._monotonic_s()
         allowed = self._allowed_iterations(deadline_s - started_s)
         if allowed < 1:
@@ -77,17 +90,17 @@ class PiqpBackend:
         return Solution(status=SolveStatus.FAILED, x=x, iterations=iterations)
 
     def _load(self) -> None:
-        """Hand the vectors to the solver; the quadratic part only when rho changed."""
+        """Hand the vectors to the solver; the quadratic part only when it changed."""
         vectors = self.vectors
-        if self._rho is None:
+        if self._revision is None:
             with for_piqp(vectors.quadratic(), self._equality) as (quadratic, equality):
                 self._solver.setup(quadratic, vectors.q, equality, vectors.b, None, None, None, vectors.l, vectors.u)
-        elif self._rho != vectors.rho:
+        elif self._revision != vectors.revision:
             with for_piqp(vectors.quadratic()) as (quadratic,):
                 self._solver.update(P=quadratic, c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
         else:
             self._solver.update(c=vectors.q, b=vectors.b, x_l=vectors.l, x_u=vectors.u)
-        self._rho = vectors.rho
+        self._revision = vectors.revision
 
     def _allowed_iterations(self, left_s: float) -> int:
         if left_s <= 0.0:

@@ -213,3 +213,6 @@ class Specification:
         if terms is not None:
             deviation = net_import - KILO * (terms.target_w - terms.dual_w)
             self.cost += [terms.extra_price_per_kwh @ net_import, terms.rho_per_kwh_w / KILO / 2 * cp.sum_squares(deviation)]
+        for _, sign, overrun in () if terms is None else terms.overruns:
+            over = cp.pos(sign * net_import - KILO * overrun.free_w)
+            self.cost += [overrun.price_per_kwh @ over, overrun.rho_per_kwh_w / KILO / 2 @ cp.square(over)]

@@ -23,7 +23,7 @@ from hil.studies.result import Findings, Row, Say, Verdict, Word
 
 SCENARIO = "street"
 WITHIN = 0.01
-MECHANISM_OF = {"doe": "doe", "p2pdnr": "p2p", "community": "p2p", "disco33": "disco", "hierarchical594": "hierarchical"}
+MECHANISM_OF = {"doe": "doe", "p2pdnr": "p2p", "community": "p2p", "disco33": "disco", "dfe69": "dfe", "hierarchical594": "hierarchical"}
 """What a study's mechanism is called where homes hold it; `doe` has no study of its own."""
 
 

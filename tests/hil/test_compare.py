@@ -37,8 +37,7 @@ def test_a_quarter_of_an_hour_under_three_mechanisms_is_one_table(tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--mechanisms", "none,dfe"], "mechanism 'dfe' is studied, and no scenario can hold it yet"),
-        (["--mechanisms", "doe,auction"], "mechanism 'auction' does not exist, expected some of none, doe, p2p, disco, hierarchical"),
+        (["--mechanisms", "doe,auction"], "mechanism 'auction' does not exist, expected some of none, doe, p2p, disco, dfe, hierarchical"),
         (["--mechanisms", "doe,doe"], "names one of them twice"),
         (["--mechanisms", ","], "names none"),
         (["--hours", "0"], "--hours must be above 0"),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from coordinator.mechanisms.dfe.community import W_PER_KW, EnergyCommunity
+from coordinator.mechanisms.dfe.community import EnergyCommunity
 from coordinator.mechanisms.dfe.feeder import OperatedFeeder
 from coordinator.mechanisms.dfe.negotiation import Tariff
-from coordinator.mechanisms.dfe.quadratic import FloatArray, QuadraticProgram, solve, stacked
+from coordinator.mechanisms.dfe.quadratic import W_PER_KW, FloatArray, QuadraticProgram, solve, stacked
 
 CORRECTIONS = 4
 

@@ -19,31 +19,12 @@ import numpy as np
 from scipy import sparse
 
 from coordinator.mechanisms.conversation import ConversationError
-from coordinator.mechanisms.dfe.quadratic import FloatArray, QuadraticProgram
+from coordinator.mechanisms.dfe.asked import Answer, Asked
+from coordinator.mechanisms.dfe.quadratic import W_PER_KW, FloatArray, QuadraticProgram
 
-W_PER_KW = 1e3
 BLOCKS = ("sun", "wind", "generator", "charge", "discharge", "flexible", "unserved", "net", "import_limit", "export_limit")
 AGREED = ("net", "import_limit", "export_limit")
 NEGLIGIBLE_W = 1e-6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a community is asked (3, T): answer with the least cost + price_per_kwh x + weight / 2 (x - target_w)^2.
-
-    The rows of x are net import, import limit and export limit. `weight` (3, T) is in price per kWh for each watt of distance.
-    """
-
-    price_per_kwh: FloatArray
-    target_w: FloatArray
-    weight: FloatArray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a community would do (3, T): net import, import limit, export limit."""
-
-    wish_w: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

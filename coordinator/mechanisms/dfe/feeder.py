@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -20,7 +21,8 @@ from coordinator.envelopes.certificate import Check
 from coordinator.envelopes.checking import check_corners
 from coordinator.envelopes.values import Limits
 from coordinator.mechanisms.conversation import ConversationError
-from coordinator.mechanisms.dfe.quadratic import FloatArray
+from coordinator.mechanisms.dfe.asked import UNBOUNDED, Bounds
+from coordinator.mechanisms.dfe.quadratic import W_PER_KW, FloatArray, nearest_below
 from coordinator.network.model import Connection, Network
 from coordinator.powerflow.balanced import balanced_feeder
 from coordinator.powerflow.radial import ComplexArray, FlowSolution, RadialFeeder
@@ -141,6 +143,38 @@ class OperatedFeeder:
         net = np.where(corners.T[:, :, None], import_limit_w[:, None], -export_limit_w[:, None]).reshape(self.communities, -1)
         load = np.tile(self.load_va, (1, len(corners)))
         return check_corners(self.feeder, self.limits, np.concatenate((load, net.astype(np.complex128))), METHOD)
+
+    def bounds_w(self, place: int) -> Bounds:
+        """Communities know their connections themselves."""
+        assert 0 <= place < self.communities, place
+        return UNBOUNDED
+
+    def keeping(self, kept: Sequence[int]) -> Self:
+        """A community that is left out takes nothing."""
+        others = int(self.load_va.shape[0])
+        connections = self.network.connections[:others] + tuple(self.network.connections[others + place] for place in kept)
+        return replace(self, network=msgspec.structs.replace(self.network, connections=connections))
+
+    def nearest_limits_w(self, wish_w: FloatArray, last_w: FloatArray, clearance_pu: float) -> FloatArray:
+        """The limits nearest to the wishes at which voltages hold when all stand at them: each direction has voltages of its own."""
+        imports = self._nearest_limit_w(wish_w[:, 0], last_w[:, 0], clearance_pu, upward=False)
+        exports = self._nearest_limit_w(wish_w[:, 1], last_w[:, 1], clearance_pu, upward=True)
+        return np.stack((imports, exports), axis=1)
+
+    def _nearest_limit_w(self, wish_w: FloatArray, last_w: FloatArray, clearance_pu: float, *, upward: bool) -> FloatArray:
+        sign = -1.0 if upward else 1.0
+        wish = wish_w.clip(min=0.0)
+        room = self.room(sign * last_w, upward=upward) - 2.0 * clearance_pu
+        broken = np.any(self.fall @ wish > room, axis=0)
+        nearest = wish.copy()
+        for interval in np.flatnonzero(broken):
+            nearest[:, interval] = self._project_w(wish[:, interval], room[:, interval])
+        return nearest
+
+    def _project_w(self, wish_w: FloatArray, room: FloatArray) -> FloatArray:
+        fall = self.fall * W_PER_KW
+        rows = np.flatnonzero(np.any(fall > 0.0, axis=1))
+        return nearest_below(wish_w, fall[rows], room[rows].clip(min=0.0), np.zeros(wish_w.size))
 
     @property
     def vmin_pu(self) -> float:

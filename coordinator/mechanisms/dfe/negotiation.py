@@ -20,15 +20,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-import msgspec
 import numpy as np
-from scipy import sparse
 
 from coordinator.envelopes.certificate import Check
 from coordinator.mechanisms.conversation import ConversationError, Step
-from coordinator.mechanisms.dfe.community import W_PER_KW, Answer, Asked
-from coordinator.mechanisms.dfe.feeder import OperatedFeeder
-from coordinator.mechanisms.dfe.quadratic import FloatArray, QuadraticProgram
+from coordinator.mechanisms.dfe.asked import Answer, Asked, Feeder
+from coordinator.mechanisms.dfe.quadratic import W_PER_KW, FloatArray
 from coordinator.powerflow.radial import BoolArray
 
 RELAXATION = 1.6
@@ -88,6 +85,7 @@ class Agreement:
     price_per_kwh: FloatArray
     check: Check
     rounds: int
+    own_cost: float = 0.0
 
     @property
     def sold_to_peers_w(self) -> FloatArray:
@@ -106,16 +104,18 @@ class EnvelopeNegotiation:
 
     Settled when answers and targets are `tolerance_w` apart in the mean square, prices move less than `tolerance_per_kwh`, and every
     corner holds. `clearance_pu` is what the operator keeps back from voltage limits so that answers may differ a little from targets.
+    `deviations` is how many standard deviations of its own forecast whoever has no margins of its own keeps as margin (`uncertainty`).
     """
 
     names: tuple[str, ...]
-    feeder: OperatedFeeder
+    feeder: Feeder
     tariff: Tariff
     loss_per_kwh: float
     weight: float
     tolerance_w: float
     tolerance_per_kwh: float
     clearance_pu: float
+    deviations: float = 0.0
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -154,49 +154,50 @@ class EnvelopeNegotiation:
         if apart_w <= self.tolerance_w and moved_per_kwh <= self.tolerance_per_kwh:
             check = self.feeder.check(answer[:, 1], answer[:, 2])
             if check.holds:
-                return Step(state=following, signals={}, outcome=self._agreement(following, answer, check))
+                own_cost = sum(responses[name].own_cost for name in self.names)
+                return Step(state=following, signals={}, outcome=self._agreement(following, answer, own_cost, check))
         ratio = BALANCE * (apart_w / self.tolerance_w) / max(moved_per_kwh / self.tolerance_per_kwh, 1e-9)
         return self._step(replace(following, weight=next_weight(following.weight, following.rounds, ratio)))
 
     def flaw(self, group: str, response: Answer) -> str | None:
         """An answer must be finite, with limits that are magnitudes and contain the net import."""
         wish = response.wish_w
-        if wish.shape != (3, self.feeder.periods) or not np.isfinite(wish).all():
+        if wish.shape != (3, self.feeder.periods) or not np.isfinite(wish).all() or not np.isfinite(response.own_cost):
             return f"answered {wish.shape} values, expected {(3, self.feeder.periods)} finite ones"
         if np.any(wish[1:] < 0.0) or np.any(wish[0] > wish[1] + 1.0) or np.any(-wish[0] > wish[2] + 1.0):
             return "answered an envelope that does not contain its own net import"
         return None
 
     def without(self, groups: frozenset[str]) -> Self:
-        """A community that is left out takes nothing and gets no envelope."""
-        network = self.feeder.network
+        """What a community that is left out may still do is the feeder's to say (`Feeder.keeping`); it gets no envelope of this."""
         kept = [place for place, name in enumerate(self.names) if name not in groups]
-        others = int(self.feeder.load_va.shape[0])
-        connections = network.connections[:others] + tuple(network.connections[others + place] for place in kept)
-        feeder = replace(self.feeder, network=msgspec.structs.replace(network, connections=connections))
-        return replace(self, names=tuple(self.names[place] for place in kept), feeder=feeder)
+        return replace(self, names=tuple(self.names[place] for place in kept), feeder=self.feeder.keeping(kept))
 
-    def _agreement(self, state: NegotiationState, answer: FloatArray, check: Check) -> Agreement:
+    def cost(self, agreement: Agreement, step_s: float) -> float:
+        """What an agreement costs everybody: what communities tell of their own costs, the exchange with the grid, and losses."""
+        net_w = agreement.net_w
+        total_w = net_w.sum(axis=0)
+        money = np.where(total_w >= 0.0, self.tariff.buy_per_kwh, self.tariff.sell_per_kwh) * total_w
+        quadratic, linear = self.feeder.loss_form
+        losses_w = np.einsum("it,tij,jt->t", net_w, quadratic, net_w) + (linear * net_w).sum(axis=0)
+        return agreement.own_cost + float((money + self.loss_per_kwh * losses_w).sum()) * step_s / 3600.0 / W_PER_KW
+
+    def _agreement(self, state: NegotiationState, answer: FloatArray, own_cost: float, check: Check) -> Agreement:
         return Agreement(
             names=self.names,
             net_w=answer[:, 0],
             import_limit_w=answer[:, 1],
             export_limit_w=answer[:, 2],
             price_per_kwh=state.multiplier_per_kwh[:, 0],
+            own_cost=own_cost,
             check=check,
             rounds=state.rounds,
         )
 
     def _target_w(self, wish_w: FloatArray, state: NegotiationState) -> FloatArray:
-        """The operator's block: three problems that share nothing, since only net import costs and each limit has voltages of its own."""
-        return np.stack(
-            [
-                self._best_net_w(wish_w[:, 0], state.weight),
-                self._nearest_limit_w(wish_w[:, 1], state.target_w[:, 1], upward=False),
-                self._nearest_limit_w(wish_w[:, 2], state.target_w[:, 2], upward=True),
-            ],
-            axis=1,
-        )
+        """The operator's block: net import and limits share nothing, since only net import costs and only limits are held back."""
+        limits_w = self.feeder.nearest_limits_w(wish_w[:, 1:], state.target_w[:, 1:], self.clearance_pu)
+        return np.concatenate((self._best_net_w(wish_w[:, 0], state.weight)[:, None], limits_w), axis=1)
 
     def _best_net_w(self, wish_w: FloatArray, weight: float) -> FloatArray:
         """Closed form: the communities together buy, or sell, or neither, and the one that agrees with itself is the optimum."""
@@ -209,36 +210,15 @@ class EnvelopeNegotiation:
         price = np.clip(balancing, self.tariff.sell_per_kwh, self.tariff.buy_per_kwh)
         return np.asarray(free - towards * price)
 
-    def _nearest_limit_w(self, wish_w: FloatArray, last_w: FloatArray, *, upward: bool) -> FloatArray:
-        """The limits nearest to the wishes at which voltages hold when all stand at them."""
-        sign = -1.0 if upward else 1.0
-        wish = wish_w.clip(min=0.0)
-        room = self.feeder.room(sign * last_w, upward=upward) - 2.0 * self.clearance_pu
-        broken = np.any(self.feeder.fall @ wish > room, axis=0)
-        if not broken.any():
-            return np.asarray(wish)
-        nearest = wish.copy()
-        for interval in np.flatnonzero(broken):
-            nearest[:, interval] = self._project_w(wish[:, interval], room[:, interval])
-        return nearest
-
-    def _project_w(self, wish_w: FloatArray, room: FloatArray) -> FloatArray:
-        fall = self.feeder.fall * W_PER_KW
-        rows = np.flatnonzero(np.any(fall > 0.0, axis=1))
-        count = wish_w.size
-        program = QuadraticProgram(
-            quadratic=np.ones(count),
-            linear=-wish_w / W_PER_KW,
-            equal=sparse.csc_matrix((0, count)),
-            equal_to=np.zeros(0),
-            below=sparse.vstack([sparse.csc_matrix(fall[rows]), -sparse.eye(count)], format="csc"),
-            below_to=np.concatenate((room[rows].clip(min=0.0), np.zeros(count))),
-        )
-        return program.solve("the operator's limits").clip(min=0.0) * W_PER_KW
-
     def _step(self, state: NegotiationState) -> Step[NegotiationState, Asked, Agreement]:
         signals = {
-            name: Asked(price_per_kwh=state.multiplier_per_kwh[place], target_w=state.target_w[place], weight=state.weights)
+            name: Asked(
+                price_per_kwh=state.multiplier_per_kwh[place],
+                target_w=state.target_w[place],
+                weight=state.weights,
+                bounds_w=self.feeder.bounds_w(place),
+                deviations=self.deviations,
+            )
             for place, name in enumerate(self.names)
         }
         return Step(state=state, signals=signals)

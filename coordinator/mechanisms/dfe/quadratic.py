@@ -12,6 +12,8 @@ from scipy import sparse
 from coordinator.mechanisms.conversation import ConversationError
 
 FloatArray = NDArray[np.float64]
+W_PER_KW = 1e3
+"""Programs are in kilowatts, so that their numbers stay near one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +55,17 @@ def solve(upper: sparse.csc_matrix, program: QuadraticProgram, what: str) -> Flo
     if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
         raise ConversationError(f"{what}: no optimum was found, the solver says {solution.status}")
     return np.array(solution.x)
+
+
+def nearest_below(wish_w: FloatArray, per_kw: FloatArray, room: FloatArray, least_w: FloatArray) -> FloatArray:
+    """The point nearest to a wish with per_kw x <= room and x >= least_w; the rows are about kilowatts, the points are in watts."""
+    count = wish_w.size
+    program = QuadraticProgram(
+        quadratic=np.ones(count),
+        linear=-wish_w / W_PER_KW,
+        equal=sparse.csc_matrix((0, count)),
+        equal_to=np.zeros(0),
+        below=sparse.vstack([sparse.csc_matrix(per_kw), -sparse.eye(count)], format="csc"),
+        below_to=np.concatenate((room, -least_w / W_PER_KW)),
+    )
+    return np.maximum(program.solve("the operator's limits") * W_PER_KW, least_w)

@@ -12,7 +12,7 @@ from hil.scenario import load_scenario
 from hil.studies.live import MECHANISM_OF, street_holding
 
 
-@pytest.mark.parametrize("name", ["dfe69", "nothing"])
+@pytest.mark.parametrize("name", ["everything", "nothing"])
 def test_a_study_without_a_live_form_is_refused_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", name, "--live"]) == 2
     said = capsys.readouterr().err

@@ -10,8 +10,9 @@ from scipy import stats
 
 from coordinator.envelopes.values import Limits
 from coordinator.mechanisms.conversation import ConversationError, converse
+from coordinator.mechanisms.dfe.asked import Answer, Asked
 from coordinator.mechanisms.dfe.central import CentralProblem
-from coordinator.mechanisms.dfe.community import Answer, Asked, EnergyCommunity
+from coordinator.mechanisms.dfe.community import EnergyCommunity
 from coordinator.mechanisms.dfe.feeder import OperatedFeeder, with_communities
 from coordinator.mechanisms.dfe.negotiation import EnvelopeNegotiation, Tariff
 from coordinator.mechanisms.dfe.uncertainty import Uncertainty, deviations, discarded, margins_w
