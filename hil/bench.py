@@ -153,6 +153,13 @@ def _elections(options: argparse.Namespace) -> list[Row]:
     return election_rows()
 
 
+def _search(options: argparse.Namespace) -> list[Row]:
+    from hil.bench_leadership import search_rows
+
+    del options
+    return search_rows()
+
+
 def _planted(options: argparse.Namespace) -> list[Row]:
     from hil.simulation.command import planted_rows
 
@@ -207,8 +214,9 @@ GROUPS: tuple[Group, ...] = (
     Group("sums that nobody can open", ("report_96", "report_288", "leader_per_report", "operator_per_community"), 8.0, _secrecy),
     Group("rounds that are sent everything", ("fuzzed_rounds_wrong", "fuzzed_rounds_unnamed"), 10.0, _rounds),
     Group("a tap with the operator's key", ("tap_uniform", "tap_correlation"), 3.0, _tap),
-    Group("elections under faults", ("election_runs_violations",), 8.0, _elections),
-    Group("bugs that are planted in elections and sums", ("planted_bugs_missed",), 300.0, _planted),
+    Group("elections under faults", ("election_runs_violations",), 160.0, _elections),
+    Group("every schedule of small elections", ("election_search_violations",), 130.0, _search),
+    Group("bugs that are planted in elections and sums", ("planted_bugs_missed",), 10.0, _planted),
     Group(
         "a day of a hundred households",
         ("hundred_wrong_sums", "hundred_rounds_missing", "hundred_encryption_cpu"),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from msgspec import Struct, field, structs
 from hil.errors import RunError
 from hil.simulation import election
 from hil.simulation.community import OperatorKeys, group, member_keys, operator_keys
+from hil.simulation.search import search
 from protocols.aggregation import packing
 from protocols.aggregation.calls import announcement, seat_mask
 from protocols.aggregation.group import Group
@@ -46,7 +47,9 @@ PASSES: Final = 9
 NAIVE_VALUES: Final = 2
 FRESH: Final = 5
 POOLED: Final = 20
-ELECTIONS: Final = 400
+ELECTIONS: Final = 10_000
+SEARCHED: Final = ((3, 3), (4, 2), (4, 3))
+"""(members, terms) of which every schedule is tried."""
 COMMUNITY: Final = "bench"
 
 Row = dict[str, Any]
@@ -271,15 +274,23 @@ def _varint(number: int) -> int:
 
 
 def election_rows(runs: int = ELECTIONS) -> list[Row]:
-    """Terms with two leaders in seeded runs; `commonwatt-hil sweep election --seeds 0:10000` is the whole count."""
+    """Terms with two leaders, and whatever else a checker finds, in seeded runs."""
     broken, terms, checks = 0, 0, 0
     for seed in range(runs):
         outcome = election.simulate(seed, liveness=seed % 4 == 0)
         broken += sum(len(found) for found in outcome.violations.values())
         terms += outcome.terms
         checks += sum(outcome.checks.values())
-    note = f"{runs} seeded runs of 3 to 7 members, {terms:,} terms, {checks:,} checks; all: sweep election --seeds 0:10000"
+    note = f"{runs} seeded runs of 3 to 7 members, {terms:,} terms, {checks:,} checks"
     return [_row("election_runs_violations", broken, "violations", "<= 0", note)]
+
+
+def search_rows(cases: Sequence[tuple[int, int]] = SEARCHED) -> list[Row]:
+    """What an exhaustive search of small elections finds."""
+    found = [search(members, terms) for members, terms in cases]
+    named = ", ".join(f"{members} members to term {terms}" for members, terms in cases)
+    note = f"{sum(one.states for one in found):,} states: {named}"
+    return [_row("election_search_violations", sum(len(one.violations) for one in found), "violations", "<= 0", note)]
 
 
 def _row(name: str, value: float, unit: str, target: str | None, note: str) -> Row:

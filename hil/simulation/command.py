@@ -83,9 +83,9 @@ def catch_all(names: Sequence[str], seeds: int, *, jobs: int, say: Callable[[str
     return sorted(catches, key=lambda catch: listed.index((catch.world, catch.name)))
 
 
-def planted_rows() -> list[dict[str, Any]]:
-    """The row of the bench: how many of the planted bugs no seed has caught."""
-    catches = catch_all((), MUTANT_SEEDS, jobs=_jobs(None))
+def planted_rows(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The row of the bench: how many of the planted bugs, or of those with such names, no seed has caught."""
+    catches = catch_all(names, MUTANT_SEEDS, jobs=_jobs(None))
     survivors = [catch.name for catch in catches if catch.seed is None]
     note = f"{len(catches) - len(survivors)} of {len(catches)} are caught{': not ' + ', '.join(survivors) if survivors else ''}"
     met = not survivors and len(catches) > 0

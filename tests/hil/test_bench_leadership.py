@@ -6,8 +6,9 @@ import pytest
 
 from hil.bench import GROUPS
 from hil.bench_failover import failover_rows
-from hil.bench_leadership import election_rows, packet_bytes, secrecy_rows
+from hil.bench_leadership import election_rows, packet_bytes, search_rows, secrecy_rows
 from hil.broker import find_mosquitto
+from hil.simulation.command import planted_rows
 from protocols.bus import BusMessage
 
 
@@ -17,12 +18,15 @@ def test_secrecy_rows_come_from_exact_sums() -> None:
     assert rows["report_96_pool"]["value"] < rows["report_96_encrypt"]["value"]
     assert all(row["value"] > 0.0 for row in rows.values())
     assert all((row["target"] == "") == (row["met"] is None) for row in rows.values())
-    wanted = next(names for _, names, measure in GROUPS if measure.__name__ == "_secrecy")
+    wanted = next(group.names for group in GROUPS if group.measure.__name__ == "_secrecy")
     assert all(any(name.startswith(prefix) for prefix in wanted) for name in rows)
 
 
 def test_the_election_row_counts_violations() -> None:
     (row,) = election_rows(3)
+    (searched,) = search_rows([(2, 1)])
+    (planted,) = planted_rows(["quorum of half"])
+    assert (searched["value"], searched["met"], planted["value"], planted["met"]) == (0, True, 0, True)
     assert (row["value"], row["met"]) == (0, True)
 
 
