@@ -35,6 +35,8 @@ class Chart {
 
   show(data) {
     this.data = data;
+    // Without values there is no scale either: the style sheet says so in the empty box.
+    if (!this.plot && data[0].length === 0) return;
     if (this.plot) {
       this.plot.setData(data);
     } else if (this.box.clientWidth > 0) {
