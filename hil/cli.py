@@ -16,6 +16,7 @@ from hil.errors import HilError
 from hil.scratch import leaving_in_order
 from protocols.arguments import add_command, magnitude, output_folder, port, positive, whole
 
+COMPARED = "none,doe,dfe,p2p,hierarchical"
 SWEEP_DEFAULT = "1:21"
 SIMULATIONS = ("election", "aggregation")
 
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = add_command(commands, "compare", "the same day under several mechanisms, in one table")
     _scenario_arguments(compare)
-    compare.add_argument("--mechanisms", default="none,doe,p2p,disco", metavar="A,B", help="which (default none,doe,p2p,disco)")
+    compare.add_argument("--mechanisms", default=COMPARED, metavar="A,B", help=f"which (default {COMPARED})")
     compare.add_argument("--mode", choices=("sim", "lockstep"), default="sim", help="whose time it is (default sim)")
     compare.add_argument("--seed", type=whole(least=0), metavar="N", help="seed of the faults (default that of the scenario)")
     compare.add_argument("--faults", action="store_true", help="with the scenario's faults")

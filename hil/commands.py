@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
 import sys
 from concurrent.futures import as_completed
@@ -21,7 +20,7 @@ from hil.orchestrate import Order, load_records, run_order, run_variant
 from hil.processes import workers
 from hil.report import write_report
 from hil.results import WITH_ENVELOPES
-from hil.scenario import LoadedScenario, load_scenario
+from hil.scenario import LoadedScenario, load_scenario, part_of_day
 from hil.serving import page_url
 
 
@@ -146,18 +145,7 @@ def _replay(options: argparse.Namespace, seed: int) -> str:
 
 
 def _loaded(options: argparse.Namespace) -> LoadedScenario:
-    loaded = load_scenario(options.scenario, data=options.data)
-    day = loaded.scenario.day
-    cycle_h = loaded.scenario.control.cycle_s / 3600.0
-    from_h = 0.0 if options.from_h is None else options.from_h
-    if not 0.0 <= from_h <= day.duration_h - cycle_h:
-        raise ScenarioError(f"--from must be from 0 to {day.duration_h - cycle_h:.4f}, got {from_h:g}")
-    left_h = day.duration_h - from_h
-    hours = left_h if options.hours is None else options.hours
-    if not cycle_h <= hours <= left_h:
-        raise ScenarioError(f"--hours must be from {cycle_h:.4f} to {left_h:g}, got {hours:g}")
-    start = day.start + dt.timedelta(hours=round(from_h / cycle_h) * cycle_h)
-    return _with(loaded, day=msgspec.structs.replace(day, start=start, duration_h=round(hours / cycle_h) * cycle_h))
+    return part_of_day(load_scenario(options.scenario, data=options.data), options.from_h, options.hours)
 
 
 def _with(loaded: LoadedScenario, **sections: object) -> LoadedScenario:

@@ -25,7 +25,7 @@ from hil.errors import ScenarioError
 from hil.figures import gini
 from hil.orchestrate import Mode, Order, load_records, run_order
 from hil.results import UNCOORDINATED, WITH_ENVELOPES, RunSummary
-from hil.scenario import LoadedScenario, load_scenario
+from hil.scenario import LoadedScenario, load_scenario, part_of_day
 
 NONE = "none"
 HELD = (NONE, "doe", *get_args(HeldName))
@@ -78,14 +78,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
 def compare_command(options: argparse.Namespace) -> int:
     """Run the day under each mechanism; 0 when no checker was violated in a coordinated run."""
     names = mechanisms_named(options.mechanisms)
-    loaded = load_scenario(options.scenario, data=options.data)
+    loaded = part_of_day(load_scenario(options.scenario, data=options.data), options.from_h, options.hours)
     scenario = loaded.scenario
     if scenario.community is not None:
         raise ScenarioError(f"{loaded.path}: compare asks homes by name, and those of this scenario sum in secret - at $.community")
-    if options.hours is not None:
-        if not 0.0 < options.hours <= scenario.day.duration_h:
-            raise ScenarioError(f"--hours must be above 0 and at most {scenario.day.duration_h:g}, got {options.hours:g}")
-        scenario = msgspec.structs.replace(scenario, day=msgspec.structs.replace(scenario.day, duration_h=options.hours))
     if not options.faults:
         scenario = msgspec.structs.replace(scenario, faults=msgspec.structs.replace(scenario.faults, enabled=False))
     seed = scenario.seed if options.seed is None else options.seed

@@ -12,6 +12,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from coordinator.market.settings import HeldName
@@ -280,3 +281,19 @@ def _existing(path: Path, key: str, folder: Path) -> Path:
     if not folder.is_dir():
         raise ScenarioError(f"{path}: {key} names {folder}, which is not a folder")
     return folder
+
+
+def part_of_day(loaded: LoadedScenario, from_h: float | None, hours: float | None) -> LoadedScenario:
+    """The scenario from so many hours into its day on, and only so many of them, to whole control cycles; by default all that is left."""
+    scenario = loaded.scenario
+    cycle_h = scenario.control.cycle_s / 3600.0
+    begin_h = 0.0 if from_h is None else from_h
+    if not 0.0 <= begin_h <= scenario.day.duration_h - cycle_h:
+        raise ScenarioError(f"--from must be from 0 to {scenario.day.duration_h - cycle_h:.4f}, got {begin_h:g}")
+    left_h = scenario.day.duration_h - begin_h
+    lasting_h = left_h if hours is None else hours
+    if not cycle_h <= lasting_h <= left_h:
+        raise ScenarioError(f"--hours must be from {cycle_h:.4f} to {left_h:g}, got {lasting_h:g}")
+    start = scenario.day.start + dt.timedelta(hours=round(begin_h / cycle_h) * cycle_h)
+    day = msgspec.structs.replace(scenario.day, start=start, duration_h=round(lasting_h / cycle_h) * cycle_h)
+    return msgspec.structs.replace(loaded, scenario=msgspec.structs.replace(scenario, day=day))

@@ -17,12 +17,14 @@ from hil.trading import settle_trades
 
 
 def test_a_quarter_of_an_hour_under_three_mechanisms_is_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["compare", "street", "--mechanisms", "none,doe,p2p", "--hours", "0.1", "--json", "--out", str(tmp_path)]
+    arguments = ["compare", "street", "--mechanisms", "none,doe,p2p", "--from", "10", "--hours", "0.1", "--json", "--out", str(tmp_path)]
     assert main(arguments) == 0
     table = json.loads(capsys.readouterr().out)
     none, doe, p2p = table["rows"]
     assert [row["mechanism"] for row in table["rows"]] == ["none", "doe", "p2p"]
     assert table["homes"] == 30
+    assert none["curtailed_kwh"] + none["served_kwh"] > 0.0
+    assert min(row["cost"] for row in table["rows"]) < 0.0, "it is the middle of a sunny morning that was asked for"
     assert (none["rounds"], doe["rounds"]) == (0, 0)
     assert p2p["agreed"] == 1
     assert p2p["rounds"] > 3
@@ -40,7 +42,8 @@ def test_a_quarter_of_an_hour_under_three_mechanisms_is_one_table(tmp_path: Path
         (["--mechanisms", "doe,auction"], "mechanism 'auction' does not exist, expected some of none, doe, p2p, disco, dfe, hierarchical"),
         (["--mechanisms", "doe,doe"], "names one of them twice"),
         (["--mechanisms", ","], "names none"),
-        (["--hours", "0"], "--hours must be above 0"),
+        (["--hours", "25"], "--hours must be from 0.0028 to 24, got 25"),
+        (["--from", "23", "--hours", "2"], "--hours must be from 0.0028 to 1, got 2"),
     ],
 )
 def test_a_comparison_that_cannot_be_made_is_refused_in_one_line(

@@ -17,7 +17,7 @@ def test_a_sweep_can_begin_in_the_middle_of_the_day(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--from", "24"], "--from must be"), (["--from", "-1"], "--from must be"), (["--from", "20", "--hours", "5"], "--hours must be")],
+    [(["--from", "24"], "--from must be"), (["--from", "20", "--hours", "5"], "--hours must be")],
 )
 def test_a_part_outside_the_day_is_refused_in_one_line(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
