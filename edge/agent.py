@@ -16,15 +16,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge.agent_settings import contract_limits, decide_settings, watch_for
-from edge.config import EdgeConfig, SiteSection
+from edge.agent_settings import contract_limits, decide_settings, rating_limits, watch_for
+from edge.config import EdgeConfig
 from edge.correspondence import Community, Correspondent, is_from_coordinator, worth_saying
 from edge.cycle_record import CycleRecord
 from edge.decide import Chosen, Decider
 from edge.devices.driver import Device
 from edge.envelope_control import ControlScheduler, ControlState, Outcome, Ratings
 from edge.field import Field, resumed_wear
-from edge.limits import NO_LIMITS, Limit, LimitSet, narrow_limits
+from edge.limits import NO_LIMITS, LimitSet, narrow_limits
 from edge.market import MarketPart
 from edge.planning import PlanMaker
 from edge.replanning import Replanner
@@ -77,14 +77,10 @@ class EdgeAgent:
         controlled = [watch for watch in self._watches.values() if watch.kind is not DeviceKind.METER]
         self._all_watches = tuple(self._watches.values())
         self._field = Field(
-            devices,
-            self._watches,
-            response_s=control.response_s,
-            stale_after_s=control.stale_after_s,
-            concurrent=control.concurrent_io,
+            devices, self._watches, response_s=control.response_s, stale_after_s=control.stale_after_s, concurrent=control.concurrent_io
         )
         self._decider = Decider(decide_settings(config), self._meter, controlled)
-        self._ratings = _rating_limits(site)
+        self._ratings = rating_limits(site)
         contract = contract_limits(config) if self._coordinated else NO_LIMITS
         self._scheduler = self._make_scheduler(contract, random.Random(self.node if seed is None else seed))
         self._safety = SafetyMachine(
@@ -390,10 +386,6 @@ class EdgeAgent:
             failed=True,
         )
 
-
-def _rating_limits(site: SiteSection) -> LimitSet:
-    export, import_ = (Limit(limit_w=rating_w, source="rating") for rating_w in (site.export_rating_w, site.import_rating_w))
-    return LimitSet(export=export, import_=import_)
 
 
 def _changed(before: Sequence[Setpoint], after: Sequence[Setpoint]) -> list[Setpoint]:

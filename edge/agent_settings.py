@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.config import ApplianceConfig, EdgeConfig, VehicleConfig
+from edge.config import ApplianceConfig, EdgeConfig, SiteSection, VehicleConfig
 from edge.decide import DecideSettings
 from edge.devices.driver import Device
 from edge.limits import Limit, LimitSet
@@ -40,3 +40,9 @@ def decide_settings(config: EdgeConfig) -> DecideSettings:
         flexible=tuple(FlexibleNeed(name=entry.device, min_w=entry.min_w) for entry in flexible),
         most_draw_w={entry.device: entry.max_w for entry in flexible},
     )
+
+
+def rating_limits(site: SiteSection) -> LimitSet:
+    """What the connection itself can carry."""
+    export, import_ = (Limit(limit_w=rating_w, source="rating") for rating_w in (site.export_rating_w, site.import_rating_w))
+    return LimitSet(export=export, import_=import_)

@@ -1,4 +1,5 @@
-"""A household's part in a mechanism that asks it directly: round by round, the schedule of least cost at a price and near a target.
+"""A household's part in a mechanism that asks it directly: round by round, the schedule of least cost at a price and near a target. A
+shell: it solves beside the control cycle.
 
 Whoever runs the mechanism sees each household's answers, unlike in a community that sums in secret (`edge.leadership`): what it sees are
 net imports as the household's published plans show them. The plan that is in use at round 0 is the one that is negotiated, so that

@@ -1,7 +1,7 @@
 """`commonwatt-edge probe`: what is at a Modbus address, and what the edge could do with it.
 
 Scans for a SunSpec map and shows every model, point, value and unit, then says in plain words which roles the device can play and what
-it cannot do. With a profile it reads the device by that register map instead. Nothing is written.
+it cannot do. With a profile it reads the device by that register map instead. Nothing is written. A shell.
 """
 
 import argparse

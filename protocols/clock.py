@@ -1,4 +1,4 @@
-"""Time as an argument: whoever needs to know the time is given a `Clock`."""
+"""Time as an argument: whoever needs to know the time is given a `Clock`. `SystemClock` is the shell."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Who may log in to the page, as one text that Mosquitto and the page's server both read: `NAME:$7$ITERATIONS$SALT$HASH`.
 
 The form is that of Mosquitto's password file, PBKDF2-HMAC-SHA512 over a salt of its own for each name (mosquitto_passwd, `$7$`). Tokens
-are 256 random bits, which no number of iterations makes easier or harder to guess, so the iterations are Mosquitto's own default.
+are 256 random bits, which no number of iterations makes easier or harder to guess, so the iterations are Mosquitto's own default. A
+shell: it draws them.
 """
 
 from __future__ import annotations

@@ -34,7 +34,12 @@ def add_enrolment_parsers(commands: argparse._SubParsersAction[argparse.Argument
         "--passphrase-file", type=Path, metavar="FILE", help="of the authority's key; made where it is absent (default: in FOLDER)"
     )
     make.set_defaults(enrolment=True, command="init")
+    _add_arrivals(commands)
+    _add_members(commands)
 
+
+def _add_arrivals(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """How a household comes in: `enrol` and `accept`."""
     invite = add_command(commands, "enrol", "invite a household: write a bundle that works once")
     invite.add_argument("node", metavar="NODE", help="its name on the bus")
     invite.add_argument("--connection", required=True, metavar="NAME", help="its connection in the network")
@@ -64,6 +69,9 @@ def add_enrolment_parsers(commands: argparse._SubParsersAction[argparse.Argument
     _add_folder(sign, passphrase=True)
     sign.set_defaults(enrolment=True, command="accept")
 
+
+def _add_members(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What becomes of members: `revoke`, `renew`, `page-token`, `members`."""
     remove = add_command(commands, "revoke", "take a member out: refused, silenced and cut off at once")
     remove.add_argument("name", metavar="NAME", help="a node, or admin.NAME")
     _add_folder(remove, passphrase=True)

@@ -1,7 +1,7 @@
 """aiohttp with fewer words: what is not HTTP is answered with one line, and what strangers send does not reach the log.
 
 aiohttp answers a request that it cannot parse with several lines that quote it, and logs a trace. Its place for another answer is
-`RequestHandler.handle_error`, which only a subclass reaches; that is why `pyproject.toml` pins the minor series.
+`RequestHandler.handle_error`, which only a subclass reaches; that is why `pyproject.toml` pins the minor series. A shell.
 """
 
 from __future__ import annotations

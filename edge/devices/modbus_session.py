@@ -1,6 +1,6 @@
 """One Modbus connection over the framers, PDUs and transports of pymodbus 3.16: a request and its answer, and no second one meanwhile.
 
-It relies on internals of that minor series (`TransactionManager`, `ModbusProtocol`), which is why `pyproject.toml` pins it.
+It relies on internals of that minor series (`TransactionManager`, `ModbusProtocol`), which is why `pyproject.toml` pins it. A shell.
 """
 
 import asyncio

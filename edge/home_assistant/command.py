@@ -1,4 +1,4 @@
-"""`commonwatt-edge home-assistant`: show what Home Assistant is told, or take the household out of it again."""
+"""`commonwatt-edge home-assistant`: show what Home Assistant is told, or take the household out of it again. A shell."""
 
 from __future__ import annotations
 

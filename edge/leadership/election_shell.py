@@ -1,4 +1,4 @@
-"""Runs the election's `Node`: carries its effects out in their order, and lets nothing leave before the ballot is on the disk.
+"""Runs the election's `Node`: carries its effects out in their order, and lets nothing leave before the ballot is on the disk. A shell.
 
 A ballot that cannot be written silences the member: no vote, no request and no certificate leaves it until the disk has the ballot that
 its memory has. What it hears is still heard, so it goes on following.

@@ -153,16 +153,7 @@ class Membership:
             voice=self._voice,
             entropy=entropy,
         )
-        self.leader = LeaderShell(
-            self.node,
-            identity.key,
-            self._secrets.envelope_key,
-            aggregation,
-            say=lambda kind, body: self._voice.round(kind, body, expiry_s=aggregation.collect_s),
-            send=self._voice.letter,
-            entropy=entropy,
-            opened=self.accountability.archive.keep,
-        )
+        self.leader = self._make_leader(identity.key, entropy)
         self._sessions = 0
         self._was_connected = False
         self._epoch_notice: EpochNotice | None = None
@@ -180,6 +171,18 @@ class Membership:
             send=self._voice.election,
             nonce=lambda: entropy(32).hex(),
             expose=lambda first, second: self.witness.two_leaders(first, second, self._clock.now_s()),
+        )
+
+    def _make_leader(self, key: Ed25519PrivateKey, entropy: Callable[[int], bytes]) -> LeaderShell:
+        return LeaderShell(
+            self.node,
+            key,
+            self._secrets.envelope_key,
+            self._aggregation,
+            say=lambda kind, body: self._voice.round(kind, body, expiry_s=self._aggregation.collect_s),
+            send=self._voice.letter,
+            entropy=entropy,
+            opened=self.accountability.archive.keep,
         )
 
     @property

@@ -1,6 +1,6 @@
 """`commonwatt-edge status`: the present state of the household in one screen, asked of the running edge, or what the disk remembers.
 
-Generation and discharging are shown as positive numbers, in words that say which.
+Generation and discharging are shown as positive numbers, in words that say which. A shell.
 """
 
 from __future__ import annotations
