@@ -74,7 +74,8 @@ def closing_ask(heading: Heading, node: str, sequence: int, outcome: Outcome | N
 def response_of(answer: MarketAnswer, signal: Signal) -> Response:
     """What a node has answered to a signal; whether it makes sense is the mechanism's to say."""
     if isinstance(signal, Asked):
-        rows = [answer.net_import_w, answer.import_limit_w or (), answer.export_limit_w or ()]
+        limits = (answer.import_limit_w, answer.export_limit_w)
+        rows = [answer.net_import_w, *(() if limit_w is None else limit_w for limit_w in limits)]
         whole = len({len(row) for row in rows}) == 1
         return Answer(wish_w=np.array(rows if whole else rows[:1], dtype=np.float64), own_cost=answer.own_cost)
     return NetResponse(net_w=np.array(answer.net_import_w), own_cost=answer.own_cost)
