@@ -66,10 +66,13 @@ class PiqpBackend:
         """
         updated = self._revision is not None
         solution = self._solve(deadline_s)
-        if not updated or solution.status in (SolveStatus.SOLVED, SolveStatus.NO_TIME):
+        stuck = solution.status is SolveStatus.FAILED or solution.iterations >= MAX_ITERATIONS
+        if not updated or solution.status is SolveStatus.SOLVED or not stuck:
             return solution
         self._revision = None
         again = self._solve(deadline_s)
+        if again.status is not SolveStatus.SOLVED:
+            return solution
         return msgspec.structs.replace(again, iterations=solution.iterations + again.iterations)
 
     def _solve(self, deadline_s: float) -> Solution:

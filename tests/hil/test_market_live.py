@@ -41,7 +41,7 @@ def played(mechanism: str, hours: float, mode: Mode, folder: Path) -> MarketRepo
 
 @pytest.mark.parametrize("mechanism", get_args(HeldName))
 def test_what_thirty_controllers_agree_is_what_their_twins_agree_in_one_process(mechanism: str, tmp_path: Path) -> None:
-    report = played(mechanism, 0.2 if mechanism == "hierarchical" else 0.1, "sim", tmp_path)
+    report = played(mechanism, 0.2 if mechanism in ("dfe", "hierarchical") else 0.1, "sim", tmp_path)
     assert (report.negotiations, report.agreed) == (1, 1)
     assert report.left_out == ()
     assert report.worst_gap_frac is not None and report.worst_gap_frac <= 0.01

@@ -35,7 +35,7 @@ def test_the_live_street_holds_the_mechanism_of_the_study_without_faults(mechani
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto: run `commonwatt-hil broker --install`")
-@pytest.mark.parametrize("name", ["doe", "p2pdnr", "disco33", "hierarchical594"])
+@pytest.mark.parametrize("name", ["doe", "p2pdnr", "disco33", "dfe69", "hierarchical594"])
 def test_an_hour_over_sockets_ends_where_an_hour_without_them_ends(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", name, "--live", "--hours", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
