@@ -39,7 +39,9 @@ def played(mechanism: str, hours: float, mode: Mode, folder: Path) -> MarketRepo
     return outcome.summary.market
 
 
-@pytest.mark.parametrize("mechanism", get_args(HeldName))
+@pytest.mark.parametrize(
+    "mechanism", [pytest.param(name, marks=[pytest.mark.slow] if name == "dfe" else []) for name in get_args(HeldName)]
+)
 def test_what_thirty_controllers_agree_is_what_their_twins_agree_in_one_process(mechanism: str, tmp_path: Path) -> None:
     report = played(mechanism, 0.2 if mechanism in ("dfe", "hierarchical") else 0.1, "sim", tmp_path)
     assert (report.negotiations, report.agreed) == (1, 1)
