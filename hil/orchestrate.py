@@ -43,7 +43,7 @@ from hil.results import (
 )
 from hil.run import FeederRun, RunOutcome
 from hil.scenario import LoadedScenario
-from hil.scratch import discard, discard_all, leave_in_order, scratch_folder
+from hil.scratch import discard, discard_all, ended_in_order, leave_in_order, scratch_folder
 from hil.serving import ServedPage
 from hil.stage import DEVICE_TIMEOUT_S, PATIENT_TIMEOUT_S, MemoryStage, SocketStage, Stage
 from hil.world import World
@@ -136,7 +136,7 @@ def run_variant(
                 page_port=order.page_port if coordinated else None,
                 glance=glance,
             )
-            return asyncio.run(live.play(progress))
+            return asyncio.run(ended_in_order(live.play(progress)))
         day = build_day(loaded)
         world = World(read_feeder(loaded.network_folder), day)
         timeout_s = DEVICE_TIMEOUT_S if loaded.scenario.faults.enabled else PATIENT_TIMEOUT_S
@@ -157,8 +157,8 @@ def run_on_loop(mode: Literal["sim", "lockstep"], run: FeederRun, progress: Call
     if mode == "lockstep" and sys.platform != "win32":
         import uvloop
 
-        return uvloop.run(run.play(progress))
-    return asyncio.run(run.play(progress))
+        return uvloop.run(ended_in_order(run.play(progress)))
+    return asyncio.run(ended_in_order(run.play(progress)))
 
 
 def record_path(out: Path, variant: str) -> Path:

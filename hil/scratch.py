@@ -8,17 +8,18 @@ nothing helps against SIGKILL.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final, TypeVar
 
 MEMORY: Final = Path("/dev/shm")
 ORDINARY: Final = "/tmp"
@@ -26,6 +27,7 @@ ROOM_BYTES: Final = 2**30
 """So much must be free in memory; a container has 64 MB of it unless told otherwise, which is too little for a day of many homes."""
 
 ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
+Answer = TypeVar("Answer")
 _mine: dict[Path, int] = {}
 
 
@@ -71,6 +73,31 @@ def leave_in_order() -> None:
     """The same from now on, in a process that is all ours."""
     for number in ENDINGS:
         signal.signal(number, _leave)
+
+
+async def ended_in_order(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """The same inside an event loop, which swallows an exception that comes in the middle of a callback: the work is cancelled instead."""
+    if signal.getsignal(signal.SIGTERM) is not _leave:
+        return await work
+    loop, task, ended_by = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
+    assert task is not None
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        task.cancel()
+
+    for number in ENDINGS:
+        loop.add_signal_handler(number, end, number)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if ended_by:
+            raise SystemExit(128 + ended_by[0]) from None
+        raise
+    finally:
+        for number in ENDINGS:
+            loop.remove_signal_handler(number)
+        leave_in_order()
 
 
 @atexit.register
