@@ -43,7 +43,7 @@ class Bus(Protocol):
 
     @property
     def dropped(self) -> int:
-        """Messages lost to full queues or to expiry while the transport was down."""
+        """Messages lost to full queues, to expiry while the transport was down, or because they cannot be read."""
         ...
 
     async def start(self) -> None:

@@ -3,8 +3,8 @@
 Sockets are watched by the loop (no thread for each client: paho's own threads call `select`, which fails above 1024 descriptors).
 Only connecting runs in a worker thread, because it blocks while a name resolves or a peer is silent. The session outlives the
 connection (`session_expiry_s`), so QoS 1 messages to a client that is away wait at the broker; reconnection backs off with jitter until
-the broker accepts it, so that neither a restart nor a refusal is a storm. Queues are bounded on both sides, and what does not fit is
-counted in `dropped`.
+the broker accepts it, so that neither a restart nor a refusal is a storm. Queues are bounded on both sides, and what does not fit or
+cannot be read is counted in `dropped`.
 
 A message that has been acknowledged is gone from the broker. What the owner must not lose to a power cut (`kept_until_handled`, a topic
 filter) is therefore acknowledged one `receive` later than it was handed out: the owner has stored it by then, or gets it again.
@@ -130,7 +130,7 @@ class MqttBus:
 
     @property
     def dropped(self) -> int:
-        return self._dropped
+        return self._dropped + self._client.unreadable
 
     async def start(self) -> None:
         if self._task is not None:

@@ -1,22 +1,30 @@
 """paho's client with a short way in: what a coordinator of thousands of nodes does thousands of times a second.
 
-Three things differ from paho, and nothing else. Bytes are read from the socket by the block instead of by the field (which also takes
+Four things differ from paho, and nothing else. Bytes are read from the socket by the block instead of by the field (which also takes
 everything out of a TLS record, whose rest no socket announces). A publication of the form that this system sends, with at most user
 properties and an expiry, is taken apart here (MQTT 5.0, section 3.3) in a tenth of the time; every other form, and every one that is
 wrong, goes the whole way through paho. Acknowledgements of a batch leave in one write. paho-mqtt is pinned to the versions whose inner
 methods these are; `tests/protocols/test_mqtt_client.py` compares with paho's own decoding.
+
+A publication that paho cannot read ends at the next one, not at the connection: it may be legal (paho refuses U+FEFF, which section
+1.5.4 allows and brokers pass on), and a broker delivers it again to every new connection, so that whoever may publish anything could
+keep every subscriber away. It is acknowledged and counted in `unreadable`.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
 
 from protocols.bus import BusMessage
+
+log = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 65536
 BURST_PACKETS: Final = 100
@@ -25,7 +33,7 @@ BURST_PACKETS: Final = 100
 _PUBACK: Final = 0x40
 _EXPIRY: Final = 2
 _USER_PROPERTY: Final = 38
-_FORBIDDEN: Final = ("\0", "\ufeff")
+_FORBIDDEN: Final = "\0"
 
 Take = Callable[[int, BusMessage], None]
 """What is done with a publication: its packet identifier (0 at QoS 0) and its content."""
@@ -36,6 +44,7 @@ class MqttClient(mqtt.Client):
 
     def __init__(self, *arguments: Any, take: Take, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        self.unreadable = 0
         self._take = take
         self._block = b""
         self._place = 0
@@ -66,10 +75,25 @@ class MqttClient(mqtt.Client):
         return self._block[begin : self._place]
 
     def _handle_publish(self) -> MQTTErrorCode:
-        decoded = decode_publish(self._in_packet["command"], bytes(self._in_packet["packet"]))
-        if decoded is None:
+        first, body = self._in_packet["command"], bytes(self._in_packet["packet"])
+        decoded = decode_publish(first, body)
+        if decoded is not None:
+            self._take(*decoded)
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        try:
             return super()._handle_publish()
-        self._take(*decoded)
+        except (MalformedPacket, UnicodeDecodeError) as error:  # the latter is a topic that is no text
+            return self._pass_over(first, body, error)
+
+    def _pass_over(self, first: int, body: bytes, error: Exception) -> MQTTErrorCode:
+        """Leave a publication unread whose packet identifier is known; without one, or at QoS 2, which nobody asks for, all is over."""
+        qos, place = (first >> 1) & 3, 2 + int.from_bytes(body[:2], "big")
+        if qos > 1 or len(body) < place + 2 * qos:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self.unreadable += 1
+        log.info("a publication on %r cannot be read: %s", body[2:place], error)
+        if qos == 1:
+            self.acknowledge((int.from_bytes(body[place : place + 2], "big"),))
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
@@ -108,6 +132,7 @@ def _length(body: bytes, place: int) -> tuple[int, int]:
 def _properties(body: bytes, place: int, end: int) -> dict[str, str] | None:
     """User properties; an expiry is the broker's affair. None for anything else."""
     found: dict[str, str] = {}
+    expires = False
     while place < end:
         kind, place = body[place], place + 1
         if kind == _USER_PROPERTY:
@@ -116,11 +141,12 @@ def _properties(body: bytes, place: int, end: int) -> dict[str, str] | None:
             if after > end:
                 return None
             name, value = body[place + 2 : middle].decode("utf-8"), body[middle + 2 : after].decode("utf-8")
-            if any(forbidden in text for forbidden in _FORBIDDEN for text in (name, value)):
+            if _FORBIDDEN in name or _FORBIDDEN in value:
                 return None
             found[name] = value
             place = after
-        elif kind == _EXPIRY:
+        elif kind == _EXPIRY and not expires:
+            expires = True
             place += 4
         else:
             return None

@@ -24,7 +24,7 @@ FAMILIES: Final = (
     family("last_act_timestamp_seconds", "gauge", "Unix time at which what was due was last computed and published."),
     family("messages_received_total", "counter", "Messages that passed every rule of trust."),
     family("messages_refused_total", "counter", "Messages that broke a rule of trust.", "reason"),
-    family("messages_dropped_total", "counter", "Messages lost to full queues or to expiry while the broker was away."),
+    family("messages_dropped_total", "counter", "Messages lost to full queues, to expiry while the broker was away, or unreadable."),
     family("report_delay_seconds", "histogram", "From the time that a node wrote into its telemetry until it was on the disk."),
     family("nodes", "gauge", "Number of nodes in each state; unheard: nothing was said since this process began.", "state"),
     family("node_online", "gauge", "1 unless the node is offline or was not heard.", "node"),

@@ -59,7 +59,7 @@ FAMILIES: Final = (
     ),
     family("controls_total", "counter", "Controls by what became of them (Response.status of IEEE 2030.5).", "outcome"),
     family("messages_refused_total", "counter", "Messages that broke a rule of trust or of the scheduler.", "reason"),
-    family("messages_dropped_total", "counter", "Messages lost to full queues or to expiry while the broker was away."),
+    family("messages_dropped_total", "counter", "Messages lost to full queues, to expiry while the broker was away, or unreadable."),
     family("broker_connected", "gauge", "1 while the broker is connected."),
     family("broker_sessions_total", "counter", "How often the connection to the broker came up."),
     family("foreign_master_total", "counter", "How often a device held a setpoint that this edge had not written."),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from hil.broker import Broker, find_mosquitto
+from hil.ingest_packets import connect_packet
 from protocols.bus import BusMessage
 from protocols.mqtt_bus import MqttBus, MqttSettings
 
@@ -202,3 +203,19 @@ def node(broker: Broker) -> MqttBus:
 async def started(bus: MqttBus) -> MqttBus:
     await bus.start()
     return await connected(bus)
+
+
+async def test_what_paho_cannot_read_keeps_nobody_from_the_next_message(broker: Broker, pair: tuple[MqttBus, MqttBus]) -> None:
+    sender, receiver = pair
+    body = b"\0\6test/a\0\7" + bytes((6, 3, 0, 3)) + "\ufeff".encode() + b"a content type that begins with a mark of byte order"
+    reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    writer.write(connect_packet("stranger"))
+    assert (await reader.readexactly(4))[0] == 0x20
+    await reader.read(100)
+    writer.write(bytes((0x32, len(body))) + body)
+    assert (await reader.read(100))[0] == 0x40
+    sender.publish(BusMessage(topic="test/a", payload=b"after it"))
+    assert [message.payload for message in await arrivals(receiver, 1)] == [b"after it"]
+    assert receiver.sessions == 1 and receiver.dropped == 1
+    writer.close()
+    await writer.wait_closed()

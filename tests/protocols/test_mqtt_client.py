@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import struct
 from typing import Any
 
@@ -80,7 +81,43 @@ def test_a_forbidden_text_is_left_to_paho_which_refuses_it() -> None:
         paho_decode(0x32, body, MQTTv5)
 
 
-@pytest.mark.parametrize("piece", [1_000_000, 1000, 7])
+def test_a_mark_of_byte_order_is_text_like_any_other() -> None:
+    text = b"\0\3\xef\xbb\xbf"
+    decoded = decode_publish(0x32, b"\0\1t\0\7" + bytes((11, 38)) + text + text + b"payload")
+    assert decoded == (7, BusMessage(topic="t", payload=b"payload", properties={"\ufeff": "\ufeff"}))
+
+
+def test_an_expiry_that_is_said_twice_is_left_to_paho_which_refuses_it() -> None:
+    body = b"\0\1t\0\7" + bytes((10, 2, 0, 0, 0, 9, 2, 0, 0, 0, 9)) + b"payload"
+    assert decode_publish(0x32, body) is None
+    with pytest.raises(MalformedPacket):
+        paho_decode(0x32, body, MQTTv5)
+
+
+async def test_publications_without_an_identifier_that_can_be_read_end_the_connection() -> None:
+    for first, body in ((0x32, b"\0\1t\0"), (0x32, b"\0\x09t"), (0x34, b"\0\1t\0\7\1\3"), (0x36, b"\0\1t\0\7\0"), (0x32, b"\0")):
+        ended = asyncio.Event()
+
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, packet: bytes, ended: asyncio.Event) -> None:
+            await reader.read(1000)
+            writer.write(CONNACK + packet)
+            while await reader.read(1000):
+                pass
+            writer.close()
+            ended.set()
+
+        packet = bytes((first, len(body))) + body
+        server = await asyncio.start_server(functools.partial(broker, packet=packet, ended=ended), "127.0.0.1", 0)
+        bus = MqttBus(MqttSettings(port=server.sockets[0].getsockname()[1]), client_id="reader")
+        await bus.start()
+        async with asyncio.timeout(10.0):
+            await ended.wait()
+        assert bus.receive() == [] and bus.dropped == 0
+        await bus.stop()
+        server.close()
+
+
+@pytest.mark.parametrize("piece", [1_000_000, 1000, 7, 1])
 async def test_everything_is_taken_in_order_in_whatever_pieces_it_comes_and_acknowledged_once(piece: int) -> None:
     count = 3 * BURST_PACKETS + 1
     sent = [BusMessage(topic="t/a", payload=b"%d" % number, expiry_s=9, properties={"n": str(number)}) for number in range(count)]
