@@ -26,7 +26,7 @@ from hil.feeder import read_feeder
 from hil.run import TURN_CYCLES, FeederRun, RunOutcome
 from hil.scenario import LoadedScenario, load_scenario
 from hil.scratch import scratch
-from hil.stage import MemoryStage, RequestLog, SocketStage
+from hil.stage import PATIENT_TIMEOUT_S, MemoryStage, RequestLog, SocketStage
 from hil.world import World
 
 BENCH_H = 1.0
@@ -108,7 +108,7 @@ async def _in_turns(loaded: LoadedScenario, mosquitto: Path | None) -> _Spent:
         sim.begins()
 
     with scratch("bench", in_memory=True) as folder:
-        stage = SocketStage(real.homes, mosquitto, log)
+        stage = SocketStage(real.homes, mosquitto, log, device_timeout_s=PATIENT_TIMEOUT_S)
         run = FeederRun(loaded, real.day, real, stage, seed=1, coordinated=True, folder=folder / "lockstep")
         sim_run = FeederRun(loaded, virtual.day, virtual, MemoryStage(), seed=1, coordinated=True, folder=folder / "sim")
         simulating = asyncio.create_task(sim_run.play(_quiet, sim_rests))

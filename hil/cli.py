@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("name", metavar="NAME", help="community, dfe69, disco33, hierarchical594 or p2pdnr")
     study.add_argument("--data", type=Path, metavar="DIR", help="folder of the public data sets (default ../shared/data)")
     study.add_argument("--seed", type=whole(least=0), metavar="N", default=1, help="seed of whatever is random (default 1)")
-    study.add_argument("--live", action="store_true", help="hold its mechanism in the bench: a street, real MQTT and Modbus")
+    study.add_argument("--live", action="store_true", help="hold its mechanism (also doe) in the bench: a street, real MQTT and Modbus")
     study.add_argument("--hours", type=positive, default=24.0, metavar="H", help="with --live: only the first H hours of the day")
     study.add_argument("--mosquitto", type=Path, metavar="PATH", help="with --live: the broker's program, where it is not on PATH")
     study.add_argument("--out", type=output_folder, metavar="DIR", help="leave plots and results.json here")
