@@ -10,6 +10,7 @@ The caller owns the time: `run` loops on the wall clock, the bench calls `step` 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
@@ -37,6 +38,7 @@ from coordinator.speaking import Speaker
 from coordinator.store import Store
 from protocols.bus import Bus
 from protocols.clock import Clock
+from protocols.errors import Malformed
 from protocols.messages import SafetyState, Telemetry
 from protocols.signing import Sequencer, Signer, Verifier
 
@@ -185,7 +187,7 @@ class CoordinatorService:
         if stored is not None:
             if self.office is not None:
                 self.office.say(self._bus, self._signer)
-            self._bargain(now_s)
+            await self._bargain(now_s)
             if elapsed_s >= self._publish_due_s:
                 computed = await self._horizon.compute(now_s)
                 self._publish_due_s = elapsed_s + self._config.envelopes.period_s
@@ -212,12 +214,16 @@ class CoordinatorService:
             log.error("stopping with %d rows that could not be stored; they are lost", self._journal.store.waiting)
         await self._bus.stop()
 
-    def _bargain(self, now_s: float) -> None:
-        """Hold the mechanism, where there is one, and note how its negotiations end."""
+    async def _bargain(self, now_s: float) -> None:
+        """Hold the mechanism, where there is one, and note how its negotiations end. It computes in a thread, as envelopes do."""
         if self.market is None:
             return
-        for ask in self.market.step(now_s):
-            self._speaker.send_ask(ask)
+        for ask in await asyncio.to_thread(self.market.step, now_s):
+            try:
+                self._speaker.send_ask(ask)
+            except Malformed as error:
+                # Whoever cannot be asked does not answer, and is left out by name.
+                self._journal.note(now_s, "market", f"node {ask.node} cannot be asked: {error}")
         for done in self.market.take_concluded():
             words = f"negotiation {done.number}: {'agreed' if done.outcome is not None else 'not agreed'} after {done.rounds} rounds"
             named = "".join(f"; without {name}: {why}" for name, why in done.left_out.items())
@@ -281,4 +287,5 @@ def _market_desk(
     def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
         return make_mechanism(section, site, names, start_s)
 
-    return MarketDesk(section, tuple(site.connections), make, speaker.number)
+    carried_w = {node.name: max(node.import_rating_w, node.export_rating_w) for node in config.nodes}
+    return MarketDesk(section, carried_w, make, speaker.number)

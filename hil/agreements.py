@@ -26,8 +26,11 @@ LEAST_PRICE_PER_KWH = 1e-3
 
 
 class AgreedPrices(Struct, frozen=True, kw_only=True):
-    """The price at which `homes` (all, where none is named) trade with each other by one agreement, interval by interval."""
+    """The price at which `homes` (all, where none is named) trade with each other by one agreement, interval by interval. Of agreements
+    that begin together, as one does that a coordinator made again after it was restarted, the one with the higher `number` is the newer.
+    """
 
+    number: int
     start_s: float
     step_s: float
     price_per_kwh: tuple[float, ...]
@@ -41,9 +44,10 @@ class AgreedPrices(Struct, frozen=True, kw_only=True):
 
 class AgreedService(Struct, frozen=True, kw_only=True):
     """What homes moved for the network by one agreement, each (homes, T): what they had contracted for, how far they moved from it, zero
-    where no price of the network asked for it, and what each gets for that.
+    where no price of the network asked for it, and what each gets for that. `number` is as in `AgreedPrices`.
     """
 
+    number: int
     start_s: float
     step_s: float
     homes: tuple[str, ...]
@@ -64,10 +68,9 @@ def in_force(times_s: Floats, agreed: Sequence[AgreedT]) -> list[tuple[AgreedT, 
     """Which interval of each agreement every time lies in, -1 where it does not hold: before it, after it has run out, or once there is
     a newer one.
     """
-    starts = sorted({item.start_s for item in agreed})
     found = []
     for item in agreed:
-        until_s = min((start_s for start_s in starts if start_s > item.start_s), default=np.inf)
+        until_s = min((other.start_s for other in agreed if other.number > item.number), default=np.inf)
         at = np.floor((times_s - item.start_s) / item.step_s).astype(np.int64)
         found.append((item, np.where((at >= 0) & (at < item.intervals) & (times_s < until_s), at, -1)))
     return found
@@ -122,11 +125,11 @@ def prices_of(done: Concluded, step_s: float) -> list[AgreedPrices]:
     assert outcome is not None
     if isinstance(outcome, HouseholdClearing):
         return [
-            AgreedPrices(start_s=done.start_s, step_s=step_s, price_per_kwh=tuple(inside.tolist()), homes=homes)
+            AgreedPrices(number=done.number, start_s=done.start_s, step_s=step_s, price_per_kwh=tuple(inside.tolist()), homes=homes)
             for inside, homes in zip(outcome.levels.secure.inside_per_kwh, _communities(outcome), strict=True)
         ]
     price = outcome.market_per_kwh if isinstance(outcome, Clearing) else outcome.price_per_kwh.mean(axis=0)
-    return [AgreedPrices(start_s=done.start_s, step_s=step_s, price_per_kwh=tuple(price.tolist()))]
+    return [AgreedPrices(number=done.number, start_s=done.start_s, step_s=step_s, price_per_kwh=tuple(price.tolist()))]
 
 
 def services_of(done: Concluded, step_s: float) -> list[AgreedService]:
@@ -141,7 +144,13 @@ def services_of(done: Concluded, step_s: float) -> list[AgreedService]:
     )
     return [
         AgreedService(
-            start_s=done.start_s, step_s=step_s, homes=outcome.names, contract_w=contract_w, service_w=moved_w, paid=paid
+            number=done.number,
+            start_s=done.start_s,
+            step_s=step_s,
+            homes=outcome.names,
+            contract_w=contract_w,
+            service_w=moved_w,
+            paid=paid,
         )
     ]
 

@@ -2,7 +2,8 @@
 
 In every metering interval sellers serve buyers in proportion to what each sells and buys (`coordinator.mechanisms.p2p.trades`), at the
 price that the market had agreed for that time, held between feed-in and retail. A buyer saves retail less the price, a seller gains the
-price less feed-in; both together is what the retailer no longer earns. Where nothing was agreed there is no trade.
+price less feed-in; both together is what the retailer no longer earns. Where nothing was agreed there is no trade, and none while feed-in
+is above retail: who sells then earns more from the retailer than any neighbour would pay.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ def settle_trades(record: Record, prices: tuple[Floats, Floats], agreed: Sequenc
     times_s, interval_s, net_w = metered(record)
     gains, traded_kwh = np.zeros(len(record.homes)), 0.0
     for item, at in in_force(times_s, agreed):
-        held = at >= 0
+        offers = [price[: times_s.size] for price in prices]
+        held = (at >= 0) & (offers[1] <= offers[0])
         rows = [record.homes.index(home) for home in item.homes] if item.homes else list(range(len(record.homes)))
-        retail, feed_in = (price[: times_s.size][held] for price in prices)
+        retail, feed_in = (price[held] for price in offers)
         market = np.clip(np.array(item.price_per_kwh)[at[held]], feed_in, retail)
         traded_w, gain = _settle(net_w[rows][:, held], market, retail, feed_in)
         traded_kwh += traded_w * interval_s / 3.6e6

@@ -3,23 +3,32 @@
 The rules of `coordinator.mechanisms.conversation` hold: all nodes hear the same round before anybody is heard again; a node that does not
 answer in time, or answers what the mechanism finds a flaw in, is left out, and the conversation begins again without it. A node takes part
 whose newest plan is known, because it answers from it. Nodes that are left out keep planning for themselves.
+
+`step` may run in a thread while `take` and `planned` are called: what they bring waits until the next step.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from msgspec import Struct
 
+from coordinator.errors import CoordinatorError
 from coordinator.market.assembly import HeldMechanism
 from coordinator.market.settings import MarketSection
 from coordinator.market.wire import Heading, Outcome, Response, Signal, ask_of, closing_ask, response_of
-from coordinator.mechanisms.conversation import ConversationError, Step
+from coordinator.mechanisms.conversation import Step
+from coordinator.mechanisms.signals import NetResponse
 from protocols.messages import MarketAnswer, MarketAsk
 
 PLANS_TRUSTED_S = 1800.0
+PLANS_AWAITED_S = 900.0
+"""How long a coordinator that was just started waits for plans that it does not know yet, before it begins without them."""
+ROUNDING_W = 1.0
 FEWEST = 2
 """A mechanism needs somebody to agree with somebody."""
 
@@ -57,11 +66,15 @@ class _Talk:
 
 
 class MarketDesk:
-    """See the module. `make` builds the mechanism for some nodes from a time on; `sequence` numbers messages."""
+    """See the module. `nodes` are what the connections of those who may take part carry at most, in watts by name; `make` builds the
+    mechanism for some of them from a time on; `sequence` numbers messages.
+    """
 
-    def __init__(self, section: MarketSection, nodes: tuple[str, ...], make: Maker, sequence: Callable[[], int]) -> None:
+    def __init__(self, section: MarketSection, nodes: Mapping[str, float], make: Maker, sequence: Callable[[], int]) -> None:
         self._section = section
         self._nodes = nodes
+        self._heard: deque[MarketAnswer] = deque()
+        self._since_s: float | None = None
         self._make = make
         self._sequence = sequence
         self._planned_s: dict[str, float] = {}
@@ -78,10 +91,7 @@ class MarketDesk:
 
     def take(self, answer: MarketAnswer) -> None:
         """One authenticated answer; one to another round than the present is nobody's."""
-        talk = self._talk
-        if talk is not None and (answer.negotiation, answer.round) == (talk.number, talk.rounds) and answer.sender in talk.step.signals:
-            talk.answers.setdefault(answer.sender, response_of(answer, talk.step.signals[answer.sender]))
-            talk.messages += 1
+        self._heard.append(answer)
 
     def take_concluded(self) -> list[Concluded]:
         """What has ended since the last call."""
@@ -91,13 +101,14 @@ class MarketDesk:
     def step(self, now_s: float) -> list[MarketAsk]:
         """What to ask now, node by node."""
         talk = self._talk
+        self._hear(talk)
         if talk is None:
             return self._open(now_s)
         if talk.step.signals.keys() - talk.answers.keys() and now_s - talk.asked_s < self._section.patience_s:
             return []
         flaws = {name: "did not answer in time" for name in talk.step.signals if name not in talk.answers}
         for name, response in talk.answers.items():
-            flaw = talk.mechanism.flaw(name, response)
+            flaw = self._excess(name, response) or talk.mechanism.flaw(name, response)
             if flaw is not None:
                 flaws[name] = flaw
         talk.left_out |= flaws
@@ -109,22 +120,42 @@ class MarketDesk:
                 talk.step = talk.mechanism.begin()
             else:
                 talk.step = talk.mechanism.hear(talk.step.state, talk.answers)
-        except ConversationError as error:
+        except CoordinatorError as error:
             return self._close(talk, None, now_s, str(error))
         if talk.step.outcome is not None or talk.rounds + 1 >= self._section.rounds_max:
             return self._close(talk, talk.step.outcome, now_s)
         return self._ask(talk, now_s)
 
+    def _hear(self, talk: _Talk | None) -> None:
+        """Sort what has come since the last step."""
+        while self._heard:
+            answer = self._heard.popleft()
+            if talk is None or (answer.negotiation, answer.round) != (talk.number, talk.rounds) or answer.sender not in talk.step.signals:
+                continue
+            talk.answers.setdefault(answer.sender, response_of(answer, talk.step.signals[answer.sender]))
+            talk.messages += 1
+
+    def _excess(self, name: str, response: Response) -> str | None:
+        """In words, that an answer is more than the connection of its node carries."""
+        answer_w = response.net_w if isinstance(response, NetResponse) else response.wish_w
+        largest_w, most_w = float(np.abs(answer_w).max(initial=0.0)), self._nodes[name]
+        if largest_w <= most_w + ROUNDING_W:
+            return None
+        return f"answered {largest_w:.0f} W, more than the {most_w:.0f} W that its connection carries"
+
     def _open(self, now_s: float) -> list[MarketAsk]:
+        since_s = self._since_s = now_s if self._since_s is None else self._since_s
         names = tuple(name for name in self._nodes if now_s - self._planned_s.get(name, float("-inf")) <= PLANS_TRUSTED_S)
         if now_s < self._due_s or len(names) < FEWEST:
+            return []
+        if len(names) < len(self._nodes) and now_s - since_s < PLANS_AWAITED_S:
             return []
         self._due_s = (now_s // self._section.period_s + 1.0) * self._section.period_s
         start_s = now_s // self._section.step_s * self._section.step_s
         left_out = {name: "no plan of it is known" for name in self._nodes if name not in names}
         try:
             mechanism = self._make(names, start_s)
-        except ConversationError as error:
+        except CoordinatorError as error:
             self._conclude(
                 Concluded(
                     number=int(now_s),

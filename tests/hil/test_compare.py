@@ -76,12 +76,20 @@ def record_of(net_w: list[list[float]]) -> Record:
 
 def test_the_shorter_side_trades_in_full_and_both_sides_gain_what_the_retailer_loses() -> None:
     """2 kW are offered and 3 kW wanted, by two who want 1 and 2; the price is in the middle of 0.3 and 0.1."""
-    agreed = (AgreedPrices(start_s=0.0, step_s=900.0, price_per_kwh=(0.2,)),)
+    agreed = (AgreedPrices(number=0, start_s=0.0, step_s=900.0, price_per_kwh=(0.2,)),)
     trading = settle_trades(record_of([[-2000.0, 1000.0, 2000.0]]), (np.array([0.3]), np.array([0.1])), agreed)
     kwh = 2.0 * 300.0 / 3600.0
     assert trading.traded_kwh == pytest.approx(kwh)
     assert trading.gains == pytest.approx((0.1 * kwh, 0.1 * kwh / 3.0, 0.1 * kwh * 2.0 / 3.0))
     assert sum(trading.gains) == pytest.approx((0.3 - 0.1) * kwh)
+
+
+def test_nothing_is_traded_while_the_retailer_pays_more_than_it_takes() -> None:
+    agreed = (AgreedPrices(number=0, start_s=0.0, step_s=900.0, price_per_kwh=(0.08,)),)
+    offers = np.array([0.08, 0.3]), np.array([0.12, 0.1])
+    trading = settle_trades(record_of([[-2000.0, 2000.0], [-2000.0, 2000.0]]), offers, agreed)
+    assert trading.traded_kwh == pytest.approx(2.0 * 300.0 / 3600.0), "only in the second interval"
+    assert min(trading.gains) >= 0.0
 
 
 def test_nothing_is_traded_where_nothing_was_agreed() -> None:
@@ -92,8 +100,8 @@ def test_nothing_is_traded_where_nothing_was_agreed() -> None:
 
 def test_the_newest_agreement_sets_the_price_until_it_has_run_out() -> None:
     agreed = (
-        AgreedPrices(start_s=900.0, step_s=900.0, price_per_kwh=(0.4, 0.5)),
-        AgreedPrices(start_s=0.0, step_s=900.0, price_per_kwh=(0.1, 0.2, 0.3)),
+        AgreedPrices(number=900, start_s=900.0, step_s=900.0, price_per_kwh=(0.4, 0.5)),
+        AgreedPrices(number=0, start_s=0.0, step_s=900.0, price_per_kwh=(0.1, 0.2, 0.3)),
     )
     (newer, at_newer), (older, at_older) = in_force(np.array([0.0, 899.0, 900.0, 1800.0, 2700.0]), agreed)
     assert (newer, older) == agreed

@@ -72,7 +72,7 @@ def desk_for(section: MarketSection, where: Site) -> MarketDesk:
     def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
         return make_mechanism(section, where, names, start_s)
 
-    return MarketDesk(section, NAMES, make, itertools.count(1).__next__)
+    return MarketDesk(section, dict.fromkeys(NAMES, 20e3), make, itertools.count(1).__next__)
 
 
 def homes() -> dict[str, Respondent]:
@@ -98,7 +98,7 @@ def homes() -> dict[str, Respondent]:
     return found
 
 
-def hold(desk: MarketDesk, *, silent: str = "", few: str = "", narrow: str = "") -> Concluded:
+def hold(desk: MarketDesk, *, silent: str = "", few: str = "", narrow: str = "", wide: str = "") -> Concluded:
     """Play rounds every 10 s from midnight on; every message goes through its bytes."""
     people, now_s = homes(), 0.0
     for name in NAMES:
@@ -115,6 +115,8 @@ def hold(desk: MarketDesk, *, silent: str = "", few: str = "", narrow: str = "")
                 answer = msgspec.structs.replace(answer, export_limit_w=None)
             if heard.node == narrow:
                 answer = msgspec.structs.replace(answer, import_limit_w=tuple(value - 9e3 for value in answer.net_import_w))
+            if heard.node == wide:
+                answer = msgspec.structs.replace(answer, import_limit_w=(19e3,) * STEPS)
             spoken = codec.decode(codec.encode(answer), topic="commonwatt/1/street/node/a/answer")
             assert isinstance(spoken, MarketAnswer)
             desk.take(spoken)
@@ -179,7 +181,11 @@ def test_a_home_that_never_answers_is_left_out_by_name_and_keeps_room_for_its_de
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"few": NAMES[1]}, "expected (3, 8) finite ones"), ({"narrow": NAMES[1]}, "does not contain its own net import")],
+    [
+        ({"few": NAMES[1]}, "expected (3, 8) finite ones"),
+        ({"narrow": NAMES[1]}, "does not contain its own net import"),
+        ({"wide": NAMES[1]}, "answered import limits from 19000 to 19000 W, asked for 500 to 14000 W"),
+    ],
 )
 def test_a_home_that_answers_nonsense_is_left_out_by_name_and_the_others_agree(wrong: dict[str, str], words: str) -> None:
     concluded = hold(desk_for(SECTION, site(NARROW)), **wrong)

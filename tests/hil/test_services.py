@@ -23,11 +23,12 @@ def record_of(net_w: list[list[float]]) -> Record:
     return record
 
 
-def agreed(start_s: float, *homes: tuple[float, float, float]) -> AgreedService:
+def agreed(start_s: float, *homes: tuple[float, float, float], number: int | None = None) -> AgreedService:
     """For each home: what it had contracted for, the service, and what it is promised; one interval of 900 s."""
     contract_w, service_w, paid = (tuple((home[part],) for home in homes) for part in range(3))
     return AgreedService(
-        start_s=start_s, step_s=900.0, homes=tuple(f"h{number}" for number in range(len(homes))), contract_w=contract_w,
+        number=int(start_s) if number is None else number, start_s=start_s, step_s=900.0,
+        homes=tuple(f"h{number}" for number in range(len(homes))), contract_w=contract_w,
         service_w=service_w, paid=paid,
     )  # fmt: skip
 
@@ -52,6 +53,14 @@ def test_only_the_newest_agreement_is_paid() -> None:
     found = settle_services(record, (agreed(0.0, (-6000.0, 2000.0, 3.0)), agreed(600.0, (-6000.0, 2000.0, 0.3))))
     assert found.owed_kwh == pytest.approx(4 * 2.0 * KWH)
     assert found.paid == pytest.approx((2 * 1.0 + 2 * 0.1,))
+
+
+def test_two_agreements_that_begin_together_are_not_both_paid() -> None:
+    """A coordinator that was started again agrees anew about the interval that it had agreed about."""
+    promises = (-6000.0, 2000.0, 3.0), (-6000.0, 2000.0, 0.3)
+    found = settle_services(record_of([[-4000.0]]), (agreed(0.0, promises[1], number=400), agreed(0.0, promises[0], number=10)))
+    assert found.owed_kwh == pytest.approx(2.0 * KWH)
+    assert found.paid == pytest.approx((0.1,))
 
 
 def test_where_nothing_is_owed_nothing_is_paid() -> None:

@@ -166,6 +166,9 @@ class EnvelopeNegotiation:
             return f"answered {wish.shape} values, expected {(3, self.feeder.periods)} finite ones"
         if np.any(wish[1:] < 0.0) or np.any(wish[0] > wish[1] + 1.0) or np.any(-wish[0] > wish[2] + 1.0):
             return "answered an envelope that does not contain its own net import"
+        for name, row, (least_w, most_w) in zip(("import", "export"), wish[1:], self.feeder.bounds_w(self.names.index(group)), strict=True):
+            if row.min() < least_w - 1.0 or row.max() > most_w + 1.0:
+                return f"answered {name} limits from {row.min():.0f} to {row.max():.0f} W, asked for {least_w:.0f} to {most_w:.0f} W"
         return None
 
     def without(self, groups: frozenset[str]) -> Self:

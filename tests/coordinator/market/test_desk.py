@@ -63,7 +63,7 @@ def desk_for(section: MarketSection) -> MarketDesk:
     def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
         return make_mechanism(section, site, names, start_s)
 
-    return MarketDesk(section, NAMES, make, itertools.count(1).__next__)
+    return MarketDesk(section, dict.fromkeys(NAMES, 8e3), make, itertools.count(1).__next__)
 
 
 def hold(
@@ -156,12 +156,36 @@ def test_an_answer_to_another_round_changes_nothing() -> None:
     assert {ask.round for ask in desk.step(20.0)} == {1}
 
 
-def test_homes_whose_plan_is_unknown_are_not_asked() -> None:
+def test_homes_whose_plan_is_unknown_are_waited_for_after_a_start_and_then_not_asked() -> None:
     desk = desk_for(SECTION)
     assert desk.step(0.0) == []
     for name in ("a", "c"):
+        desk.planned(name, 10.0)
+    assert desk.step(10.0) == [], "a market of the first two that have planned would leave everybody else out for a whole period"
+    assert {ask.node for ask in desk.step(900.0)} == {"a", "c"}
+
+
+@pytest.mark.parametrize("power_w", [9e3, -1e9])
+def test_a_home_that_answers_more_than_its_connection_carries_is_left_out_by_name(power_w: float) -> None:
+    people = homes() | {"c": Home(wish_w=np.full(8, power_w), dislike=1.0)}
+    done = hold(desk_for(SECTION), people)
+    assert done.outcome is not None
+    assert "W, more than the 8000 W that its connection carries" in done.left_out["c"]
+    assert np.abs(done.outcome.net_w).max() < 8e3
+
+
+def test_what_arrives_while_a_round_is_computed_waits_for_the_next_step() -> None:
+    desk = desk_for(SECTION)
+    for name in NAMES:
         desk.planned(name, 0.0)
-    assert {ask.node for ask in desk.step(0.0)} == {"a", "c"}
+    asks = desk.step(0.0)
+    for ask in asks:
+        desk.take(answer(ask, np.full(8, 900.0), 0.0))
+    following = desk.step(10.0)
+    desk.take(answer(asks[0], np.full(8, -900.0), 0.0))
+    for ask in following:
+        desk.take(answer(ask, np.full(8, 900.0), 0.0))
+    assert {ask.round for ask in desk.step(20.0)} == {2}, "a late answer is to another round, and is nobody's"
 
 
 @pytest.mark.parametrize("case", ["ieee33", "street"])

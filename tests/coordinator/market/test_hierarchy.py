@@ -85,7 +85,7 @@ def desk_for(homes: dict[str, Home], section: MarketSection = SECTION, views: di
     def make(names: tuple[str, ...], start_s: float) -> HeldMechanism:
         return make_mechanism(section, site, names, start_s)
 
-    return MarketDesk(section, NAMES, make, itertools.count(1).__next__)
+    return MarketDesk(section, dict.fromkeys(NAMES, 15e3), make, itertools.count(1).__next__)
 
 
 def hold(
