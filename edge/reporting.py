@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from edge.limits import LimitSet
+from edge.limits import NO_LIMITS, LimitSet
 from edge.values import DeviceKind, Reading
 from protocols.messages import SafetyState, Telemetry
 
@@ -27,6 +27,7 @@ class TelemetryMeans:
         self._tolerance_w = tolerance_w(rating_w)
         self._start_s = math.nan
         self._last_s = math.nan
+        self._last_limits = NO_LIMITS
         self._sums = dict.fromkeys(self._wanted, 0.0)
         self._counts = dict.fromkeys(self._wanted, 0)
         self._load_sum_w = 0.0
@@ -65,8 +66,8 @@ class TelemetryMeans:
             self._load_sum_w += _load_w(power_w)
             self._load_count += 1
         if seen.get(DeviceKind.METER, 0) > 0:
-            self._count_exceeded(now_s, power_w[DeviceKind.METER], limits)
-        self._last_s = now_s
+            self._count_exceeded(now_s, power_w[DeviceKind.METER])
+        self._last_s, self._last_limits = now_s, limits
 
     def due(self, now_s: float, period_s: float) -> bool:
         """Whether the interval is full. The first one ends at a multiple of the period, so all houses report alike."""
@@ -105,7 +106,9 @@ class TelemetryMeans:
         count = self._counts.get(kind, 0)
         return None if count == 0 else _rounded(self._sums[kind] / count)
 
-    def _count_exceeded(self, now_s: float, net_import_w: float, limits: LimitSet) -> None:
+    def _count_exceeded(self, now_s: float, net_import_w: float) -> None:
+        """What is measured now was done under the limits of the cycle before: one that begins now was not broken yet."""
+        limits = self._last_limits
         too_high = limits.import_ is not None and net_import_w > limits.import_.limit_w + self._tolerance_w
         too_low = limits.export is not None and -net_import_w > limits.export.limit_w + self._tolerance_w
         if (too_high or too_low) and not math.isnan(self._last_s):

@@ -187,11 +187,12 @@ class EdgeObserver:
         self._begun_s = begun_s
 
     def _count_exceeded(self, record: CycleRecord, net_import_w: float) -> None:
-        if self._last_s is None:
+        """As in telemetry, under the limits of the cycle before (`edge.reporting`)."""
+        if self._last_s is None or self._record is None:
             return
         elapsed_s = max(record.time_s - self._last_s, 0.0)
         for direction, power_w in (("import", net_import_w), ("export", -net_import_w)):
-            limit = _limit(record.in_force, direction)
+            limit = _limit(self._record.in_force, direction)
             if limit is not None and power_w > limit.limit_w + self._tolerance_w:
                 self.book.add(f"{PREFIX}_envelope_exceeded_seconds_total", elapsed_s, direction)
 

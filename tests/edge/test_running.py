@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edge.config import ApplianceConfig, VehicleConfig
-from edge.limits import NO_LIMITS
+from edge.limits import NO_LIMITS, Limit, LimitSet
 from edge.reporting import TelemetryMeans
 from edge.runner import run_agent
 from edge.values import DeviceKind, Reading
@@ -129,6 +129,17 @@ def test_a_part_that_was_not_measured_is_null_never_zero() -> None:
     assert message.pv_w is None
     assert message.load_w is None
     assert message.battery_w is None
+
+
+def test_only_what_is_measured_under_a_limit_is_outside_it() -> None:
+    """A limit that begins at the third cycle finds the house where it was allowed to be; it is broken from the fourth on."""
+    means = TelemetryMeans([DeviceKind.METER], 10_000.0)
+    tight = LimitSet(import_=Limit(limit_w=3000.0, source="control"))
+    for cycle, limits in enumerate((NO_LIMITS, NO_LIMITS, tight, tight, tight)):
+        reading = Reading(name="meter", kind=DeviceKind.METER, time_s=START_S + 10.0 * cycle, power_w=5000.0)
+        means.add(START_S + 10.0 * cycle, [reading], limits)
+    message = means.take(START_S + 50.0, sender=NODE, sequence=1, limits=tight, state=SafetyState.CONTROLLED)
+    assert message.exceeded_s == 20.0
 
 
 async def test_the_loop_keeps_its_beat_and_stops_when_told(tmp_path: Path) -> None:

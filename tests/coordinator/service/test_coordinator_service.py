@@ -14,6 +14,7 @@ from coordinator import store as tables
 from coordinator.config import DefaultsSection, EnvelopesSection, NodeSection
 from coordinator.envelopes import EnvelopeProblem, EnvelopeResult, Infeasible, compute_envelopes
 from coordinator.errors import ConfigError, UnverifiedEnvelopeError
+from coordinator.market.settings import MarketSection
 from coordinator.powerflow.pgm import PgmEngine
 from coordinator.speaking import status_message
 from protocols.messages import (
@@ -22,6 +23,9 @@ from protocols.messages import (
     EnvelopeSchedule,
     Forecast,
     Guarantee,
+    MarketAnswer,
+    MarketAsk,
+    Plan,
     ResponseStatus,
     SafetyState,
     Status,
@@ -44,6 +48,29 @@ async def test_every_node_gets_a_default_and_contiguous_verified_controls(tmp_pa
         assert controls[0].start_s <= feeder.clock.now_s()
         assert [a.start_s + a.duration_s for a in controls[:-1]] == [b.start_s for b in controls[1:]]
         assert all(control.import_limit_w >= 3000.0 and control.export_limit_w >= 1500.0 for control in controls)
+
+
+async def test_a_market_whose_questions_cannot_be_said_ends_without_an_agreement_and_the_service_goes_on(tmp_path: Path) -> None:
+    """Connections rated at the largest power that a message may hold let targets go beyond it."""
+    nodes = tuple(msgspec.structs.replace(node, import_rating_w=1e9) for node in settings().nodes)
+    section = MarketSection(mechanism="p2p", intervals=4, loss_per_kwh=0.0, patience_s=5.0)
+    feeder = Feeder(tmp_path, settings(market=section, nodes=nodes))
+    await feeder.service.start()
+    for home in HOMES:
+        feeder.say(home, "plan", Plan, start_s=START_S, step_s=900.0, net_import_w=(0.0,) * 4, soc_frac=None, made_by="solver")
+    await feeder.step()
+    asks = [message for home in feeder.homes.values() for message in home.said if isinstance(message, MarketAsk)]
+    assert {ask.node for ask in asks} == set(HOMES)
+    for ask in asks:
+        fields = {"negotiation": ask.negotiation, "round": ask.round, "net_import_w": (1e9,) * 4, "own_cost": 0.0}
+        feeder.say(ask.node, "answer", MarketAnswer, **fields)
+    await feeder.step(1.0)
+    record = await feeder.step(6.0)
+    assert record.problems == ()
+    feeder.service.ingest()
+    words = [row["message"] for row in feeder.store.rows(tables.events) if row["kind"] == "market"]
+    assert any("cannot be asked" in said for said in words)
+    assert any("not agreed" in said and "h1: did not answer in time" in said for said in words)
 
 
 async def test_the_published_box_is_legal_at_all_corners_in_another_engine(tmp_path: Path) -> None:
