@@ -86,6 +86,7 @@ def test_the_studies_that_the_help_names_are_those_there_are() -> None:
         ("hil run street --out FOLDER/file/x", "argument --out: expected a folder"),
         ("hil run street --seed -1", "argument --seed: expected a whole number of at least 0, got -1"),
         ("hil sweep street --jobs 0", "argument --jobs: expected a whole number of at least 1, got 0"),
+        ("hil mutants --seeds 0", "argument --seeds: expected a whole number of at least 1, got 0"),
         ("hil study none", "study 'none' does not exist"),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_planted_bug_that_survives_is_an_answer_of_no(capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["survivors"] == ["decoys unbounded"]
 
 
-@pytest.mark.parametrize("words", [["sweep", "election", "--seeds", "5:5"], ["mutants", "--seeds", "0"], ["mutants", "--only", "none"]])
+@pytest.mark.parametrize("words", [["sweep", "election", "--seeds", "5:5"], ["mutants", "--only", "none"]])
 def test_a_wrong_command_says_so_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err.startswith("commonwatt-hil: ")
