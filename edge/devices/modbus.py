@@ -246,11 +246,17 @@ class ModbusClient:
         return registers  # type: ignore[return-value]  # _ExactRegisters holds a tuple
 
     def _question(self, function: int, unit: int, address: int, count: int) -> Question:
-        """The question of a function, unit, address and number of registers; made when it is asked first."""
+        """The question of a function, unit, address and number of registers; made when it is asked first.
+
+        Raises `DeviceGarbage` for one that nobody can ask: it is the map of the device that leads there.
+        """
         what = (function, unit, address, count)
         found = self._questions.get(what)
         if found is None:
-            found = self._questions[what] = question(*what)
+            try:
+                found = self._questions[what] = question(*what)
+            except ValueError as error:
+                raise DeviceGarbage(f"{self.endpoint.where} unit {unit}: {error}") from error
         return found
 
 

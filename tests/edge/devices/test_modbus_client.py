@@ -11,6 +11,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge.devices.modbus import ModbusTcpClient
 from edge.devices.registry import DeviceConfig, ModbusSessions
+from edge.devices.sunspec.fields import survey
 from edge.devices.transport import TransportOptions
 from edge.errors import DeviceGarbage, DeviceRefused, DeviceTimeout, DeviceUnreachable
 from edge.values import DeviceKind
@@ -296,4 +297,19 @@ async def test_a_request_that_is_given_up_over_rtu_does_not_answer_the_next_one(
         await asyncio.gather(given_up, return_exceptions=True)
         server.answer = good
         assert await it.read_holding(1, 200, 2) == (200, 201)
+        await it.close()
+
+
+async def test_a_device_whose_map_leads_behind_the_last_register_is_garbage() -> None:
+    """A SunSpec device that answers everything, and whose nameplate claims 60 000 registers from 40 069 on."""
+    head = {40000: 0x5375, 40001: 0x6E53, 40002: 1, 40003: 65, 40069: 120, 40070: 60000}
+
+    def answer(request: Request) -> bytes:
+        registers = [head.get(address, 0) for address in range(request.address, request.address + request.count)]
+        return bytes([request.function, 2 * request.count]) + struct.pack(f">{request.count}H", *registers)
+
+    async with AwkwardServer(answer) as server:
+        it = client(server)
+        assert isinstance(await failure(survey(it, 1, (40000,))), DeviceGarbage)
+        assert server.requests[-1].address <= 0xFFFF
         await it.close()
