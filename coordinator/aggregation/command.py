@@ -99,7 +99,10 @@ def settle(arguments: argparse.Namespace) -> int:
     try:
         declared: dict[str, list[tuple[AdherenceReport, Notice]]] = {}
         for notice in declarations(store):
-            report = verifier.read(notice.message)
+            try:
+                report = verifier.read(notice.message)
+            except Refusal:
+                continue
             assert isinstance(report, AdherenceReport), "the store keeps these alone under this kind"
             declared.setdefault(report.sender, []).append((report, notice))
         reports = {name: [report for report, _ in said] for name, said in declared.items()}
@@ -115,7 +118,7 @@ def settle(arguments: argparse.Namespace) -> int:
                 row = conviction_row(conviction, next_sequence=int(now_s * 1000.0) + number, received_s=now_s)
                 store.add(tables.messages, row)
         store.flush(now_s)
-    except (msgspec.DecodeError, Refusal) as error:
+    except msgspec.DecodeError as error:
         raise StoreError(f"store: what was opened or declared cannot be read: {error}") from error
     finally:
         store.close()

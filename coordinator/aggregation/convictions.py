@@ -13,7 +13,7 @@ The epoch stands in the record with the keys of its seats, so that a record can 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -32,7 +32,11 @@ from protocols.messages import AdherenceReport, AggregateNotice, RoundNotice, Ve
 from protocols.signing import Verifier
 
 CASES_OF_ONE_JUROR: Final = 32
-ROUNDS_COMPARED: Final = 64
+ROUNDS_COMPARED: Final = 16
+"""Of each member: nobody pushes out what another one has handed in."""
+CONVICTIONS_OF_ONE: Final = 16
+"""Of one member in a day: who signs lies as fast as it can must not fill the store with them."""
+DAY_S: Final = 86400.0
 OTHER_BEACON: Final = "its beacon is not that of its call"
 
 
@@ -60,7 +64,8 @@ class Court:
     def __init__(self) -> None:
         self.convicted: set[tuple[str, str]] = set()
         self._cases: dict[tuple[str, str], dict[str, tuple[Verdict, Notice]]] = {}
-        self._aggregates: OrderedDict[tuple[str, str], tuple[AggregateNotice, Notice]] = OrderedDict()
+        self._aggregates: dict[str, OrderedDict[str, tuple[AggregateNotice, Notice]]] = {}
+        self._recent: dict[str, deque[float]] = {}
 
     def verdict(self, epoch: Epoch | None, verdict: Verdict, notice: Notice) -> Conviction | None:
         """A member has verified a proof; the conviction where a quorum has."""
@@ -68,8 +73,8 @@ class Court:
         if epoch is None or verdict.accused not in epoch.names or case in self.convicted:
             return None
         jurors = self._cases.get(case, {})
-        if verdict.sender not in jurors and sum(verdict.sender in others for others in self._cases.values()) >= CASES_OF_ONE_JUROR:
-            return None
+        if verdict.sender not in jurors:
+            self._make_room(verdict.sender)
         jurors[verdict.sender] = verdict, notice
         self._cases[case] = jurors
         seated = {name: said for name, said in jurors.items() if name in epoch.names and name != verdict.accused}
@@ -94,9 +99,10 @@ class Court:
         case = said.aggregate.leader, said.aggregate.round_name
         if epoch is None or case[0] not in epoch.names or case in self.convicted:
             return None
-        earlier, first = self._aggregates.setdefault(case, (said, notice))
-        while len(self._aggregates) > ROUNDS_COMPARED:
-            self._aggregates.popitem(last=False)
+        handed_in = self._aggregates.setdefault(case[0], OrderedDict())
+        earlier, first = handed_in.setdefault(case[1], (said, notice))
+        while len(handed_in) > ROUNDS_COMPARED:
+            handed_in.popitem(last=False)
         words = contradiction(earlier.aggregate, said.aggregate)
         if words is None:
             return None
@@ -108,7 +114,19 @@ class Court:
             return None
         return self._convict(_of_statements(epoch, (accused, round_name), OTHER_BEACON, "beacon", (notice,)))
 
-    def _convict(self, conviction: Conviction) -> Conviction:
+    def _make_room(self, juror: str) -> None:
+        """A juror's oldest verdict that no quorum has shared makes room for its newest."""
+        held = [case for case, jurors in self._cases.items() if juror in jurors]
+        for case in held[: max(0, len(held) - CASES_OF_ONE_JUROR + 1)]:
+            del self._cases[case][juror]
+            if not self._cases[case]:
+                del self._cases[case]
+
+    def _convict(self, conviction: Conviction) -> Conviction | None:
+        recent = self._recent.setdefault(conviction.accused, deque(maxlen=CONVICTIONS_OF_ONE))
+        if len(recent) == CONVICTIONS_OF_ONE and conviction.time_s - recent[0] < DAY_S:
+            return None
+        recent.append(conviction.time_s)
         self.convicted.add((conviction.accused, conviction.round_name))
         return conviction
 

@@ -51,6 +51,8 @@ from protocols.messages import EpochNotice as EpochMessage
 log = logging.getLogger(__name__)
 
 SENDER = "coordinator"
+FORMERS_KEPT = 8
+"""Epochs may follow each other while one round is under way, and its leader is not to blame."""
 
 
 class Saying(Struct, frozen=True, kw_only=True):
@@ -70,7 +72,7 @@ class _Kept(Struct):
     fence: Certificate | None = None
     books: dict[str, str] = {}
     settlement: dict[int, Term] = {}
-    former: Epoch | None = None
+    formers: tuple[Epoch, ...] = ()
 
 
 class AggregationDesk:
@@ -227,7 +229,9 @@ class AggregationDesk:
             if join is not None:
                 known[name] = SeatCard(name=name, pad_key=join.pad_key, envelope_key=join.envelope_key)
         kept.cards = tuple(known[name] for name in present if name in known)
-        self._found_anew, kept.former = False, kept.epoch
+        self._found_anew = False
+        if kept.epoch is not None:
+            kept.formers = (*kept.formers, kept.epoch)[-FORMERS_KEPT:]
         kept.epoch = Epoch(
             number=max(int(now_s), 0 if kept.epoch is None else kept.epoch.number + 1),
             seats=tuple(
@@ -270,10 +274,10 @@ class AggregationDesk:
             self._refuse(notice, f"term {term} of {aggregate.leader}: {fence.leader} leads in term {fence.term}", now_s)
             return
         if aggregate.beacon != beacon(epoch, notice):
-            former = self._kept.former
-            if former is not None and aggregate.beacon == beacon(former, notice):
-                self._refuse(notice, f"epoch {former.number} is over", now_s)
-                return
+            for former in self._kept.formers:
+                if aggregate.beacon == beacon(former, notice):
+                    self._refuse(notice, f"epoch {former.number} is over", now_s)
+                    return
             self.breaches.append((aggregate.leader, aggregate.round_name))
             self._refuse(notice, "its beacon is not that of its call", now_s)
             return

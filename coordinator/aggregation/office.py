@@ -6,6 +6,7 @@ envelopes comes from the community's sums alone.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coordinator import store as tables
-from coordinator.aggregation.convictions import Conviction, Court
+from coordinator.aggregation.convictions import Conviction, Court, unsound
 from coordinator.aggregation.desk import SENDER, AggregationDesk
 from coordinator.aggregation.head import head_limits_w
 from coordinator.aggregation.keys import OperatorKey, generate_key, load_keys, read_passphrase, save_keys
@@ -78,10 +79,12 @@ class CommunityOffice:
         self.standing = StandingBook((node.name for node in nodes), now_s)
         self._remembered = ""
         self._negotiated = ""
+        self._struck = False
         self._court = Court()
         self._convictions: list[Conviction] = []
         self._declared: list[tuple[AdherenceReport, Notice]] = []
-        self._looked_s = now_s
+        self._looked_s = -math.inf
+        self._weighed: set[tuple[str, str]] = set()
         self._sessions = 0
         self.desk = AggregationDesk(
             section,
@@ -102,8 +105,11 @@ class CommunityOffice:
             self.desk.restore(kept)
         if reputations is not None:
             self.standing.restore(reputations)
+        self._weighed = _weighed(store)
         for conviction in convictions(store):
-            self._court.convicted.add((conviction.accused, conviction.round_name))
+            known = conviction.accused, conviction.round_name
+            if conviction.ground != "declaration" or known in self._weighed:
+                self._court.convicted.add(known)
         community = self._config.identity.community
         bus.subscribe(node_topic(community, "+", "join"))
         bus.subscribe(election_topic(community, "+", "certificate"))
@@ -138,11 +144,19 @@ class CommunityOffice:
         self.desk.breaches.clear()
 
     def _convict(self, conviction: Conviction | None, now_s: float) -> None:
-        """Who is convicted is trusted no more: a new epoch says so to everybody, and elects another leader where it led."""
+        """Record it, and trust who is convicted no more."""
         if conviction is not None:
-            self.standing.convicted(conviction.accused, now_s)
-            self.desk.found_anew()
+            self._strike(conviction.accused, now_s)
             self._convictions.append(conviction)
+
+    def _strike(self, accused: str, now_s: float) -> None:
+        """A new epoch says to everybody who is trusted no more, and elects another leader where it led. Of somebody who may not lead
+        as it is there is nothing to say: a new epoch ends the round that is under way, and a liar could ask for one at any time."""
+        self.standing.convicted(accused, now_s)
+        self._struck = True
+        epoch, value = self.desk.epoch, self.standing.value(accused)
+        if epoch is not None and any(seat.name == accused and seat.reputation > value for seat in epoch.eligible()):
+            self.desk.found_anew()
 
     def take_sealed(self, message: BusMessage) -> bool:
         """Whether this is a sealed opening; what is wrong with it is recorded by name."""
@@ -172,10 +186,11 @@ class CommunityOffice:
             save_keys(self._key_file, self.desk.keys, self._passphrase)
         self.desk.keys_changed = False
         kept = self.desk.save()
-        if kept != self._remembered:
-            self._remembered = kept
+        if kept != self._remembered or self._struck:
+            self._remembered, self._struck = kept, False
             store.remember("aggregation", kept)
             store.remember("reputations", self.standing.save())
+            store.remember("weighed", msgspec.json.encode(sorted(self._weighed)).decode())
         record = self.desk.bargain.record()
         if record is not None and record != self._negotiated:
             self._negotiated = record
@@ -195,11 +210,17 @@ class CommunityOffice:
             return
         self._looked_s = now_s
         for conviction in convictions(store):
-            if (conviction.accused, conviction.round_name) not in self._court.convicted:
-                self._court.convicted.add((conviction.accused, conviction.round_name))
-                self.standing.convicted(conviction.accused, now_s)
-                self.desk.found_anew()
-                self.desk.events.append(("convicted", f"{conviction.accused}: {conviction.words}"))
+            known = conviction.accused, conviction.round_name
+            if known in self._court.convicted:
+                continue
+            self._court.convicted.add(known)
+            problem = unsound(conviction, self._config.identity.community)
+            if problem is not None:
+                self.desk.events.append(("conviction-refused", f"{conviction.accused}: {problem}"))
+                continue
+            self._weighed.add(known)
+            self._strike(conviction.accused, now_s)
+            self.desk.events.append(("convicted", f"{conviction.accused}: {conviction.words}"))
 
     def say(self, bus: Bus, signer: Signer) -> None:
         """Send what waits; called once the store has what it rests on."""
@@ -233,6 +254,12 @@ def convictions(store: Store) -> list[Conviction]:
     """What was proven against whom, the oldest first."""
     rows = store.rows(tables.messages, tables.messages.c.kind == CONVICTION)
     return sorted((msgspec.json.decode(row["body_json"], type=Conviction) for row in rows), key=lambda found: found.time_s)
+
+
+def _weighed(store: Store) -> set[tuple[str, str]]:
+    """Convictions by declarations that have cost their strike: another process records them, whether the service runs or not."""
+    kept = store.remembered("weighed")
+    return set() if kept is None else set(msgspec.json.decode(kept, type=list[tuple[str, str]]))
 
 
 def openings(store: Store) -> list[Settled]:

@@ -4,7 +4,8 @@ A house counts itself how well it keeps to what it reports (`protocols.messages.
 secret nobody else sees a plan. Which of its reports are opened is drawn by nobody after they were made
 (`protocols.aggregation.settlement`), so the opened ones are a fair sample of all: a house that declares that it kept to its reports, and of
 whose sampled intervals the meter shows otherwise far more often than its declaration allows, has declared what is not so. For each sampled
-interval the declaration allows a miss with the share of its window that was not declared as kept, and never less than `SLACK_FRAC`; the
+interval the declaration allows a miss with the share of its window that was not declared as kept (of windows that overlap, the one
+that declares most, or a second declaration would be an excuse for the first), and never less than `SLACK_FRAC`; the
 finding is how probable so many misses are (the tail of a Poisson binomial distribution). Below `CONVICTED_BELOW` the member is convicted.
 No household is revealed for it beyond the openings that there are.
 """
@@ -100,9 +101,9 @@ def _sample(
     if said.content != RoundContent.PLAN.value or opening.values is None or len(opening.values) < 2 or rating_w is None:
         return None
     promised_s = said.start_s + said.step_s
-    window = next((report for report in reports if report.from_s <= promised_s < report.from_s + report.duration_s), None)
+    kept = [report.kept * said.step_s / report.duration_s for report in reports if 0.0 <= promised_s - report.from_s < report.duration_s]
     read_w = readings.get((opening.member, promised_s, said.step_s))
-    if window is None or read_w is None:
+    if not kept or read_w is None:
         return None
     missed = abs(read_w - opening.values[1]) > TOLERANCE_FRAC * rating_w
-    return missed, max(SLACK_FRAC, 1.0 - window.kept * said.step_s / window.duration_s)
+    return missed, max(SLACK_FRAC, 1.0 - max(kept))

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
@@ -25,12 +26,16 @@ from protocols.messages import Accusation
 log = logging.getLogger(__name__)
 
 CASES_KEPT: Final = 64
+CASES_OF_ONE: Final = 8
+"""Who proves itself a liar again and again must not push out what is proved of others."""
 TIMES: Final = 3
 AGAIN_S: Final = 300.0
 HESITATE_S: Final = 10.0
 ACCUSATIONS_MAX: Final = 32
 """Of one member in a day: each one costs every other member a verification."""
 DAY_S: Final = 86400.0
+SHOWN_BYTES: Final = 4 * 1024 * 1024
+"""What others have shown is kept up to this in a day: the rest of the evidence's room is for what this member has heard itself."""
 
 SayVerdict = Callable[[Proof], None]
 SayAccusation = Callable[[Part], None]
@@ -67,6 +72,7 @@ class Jury:
         self._charges = Charges()
         self._cases: OrderedDict[tuple[str, str], _Case] = OrderedDict()
         self._accusations: Counter[str] = Counter()
+        self._shown_bytes = 0
         self._day = -1
 
     @property
@@ -93,7 +99,7 @@ class Jury:
             return
         for proof in found:
             if self._open(proof, now_s):
-                self._witness.keep(proof.exhibits)
+                self._keep(proof)
             self._cases[proof.author, proof.round_name].accused = TIMES
 
     def tick(self, now_s: float) -> None:
@@ -115,9 +121,19 @@ class Jury:
             return False
         log.error("proved of %s in round %s: %s", proof.author, proof.round_name, proof.words)
         self._cases[known] = _Case(proof=proof, due_s=now_s, accuse_s=now_s + HESITATE_S * self._patience(proof))
+        of_one = [case for case in self._cases if case[0] == proof.author]
+        if len(of_one) > CASES_OF_ONE:
+            del self._cases[of_one[0]]
         while len(self._cases) > CASES_KEPT:
             self._cases.popitem(last=False)
         return True
+
+    def _keep(self, proof: Proof) -> None:
+        """Bring what somebody has shown to the disk, as far as there is room for it."""
+        size = len(msgspec.msgpack.encode(proof.exhibits))
+        if self._shown_bytes + size <= SHOWN_BYTES:
+            self._shown_bytes += size
+            self._witness.keep(proof.exhibits)
 
     def _patience(self, proof: Proof) -> float:
         """In [0, 1), another one for each member and case: who accuses first spares the others."""
@@ -136,6 +152,7 @@ class Jury:
         if int(now_s // DAY_S) != self._day:
             self._day = int(now_s // DAY_S)
             self._accusations.clear()
+            self._shown_bytes = 0
         self._accusations[sender] += 1
         if self._accusations[sender] > ACCUSATIONS_MAX:
             raise RoundRefused(f"{sender!r} accuses too often: no more is verified today")

@@ -35,6 +35,9 @@ from protocols.aggregation.paillier import CiphertextRefused, Encryptor, check_c
 from protocols.messages import RoundCall
 
 
+BROKEN = "the transcript is not whole"
+
+
 class Heard(Struct, frozen=True, kw_only=True):
     """What an auditor knows of a round by itself: its call, the last drop list, the digest that the operator accepted, its own receipt."""
 
@@ -66,7 +69,7 @@ def audit(group: Group, encryptor: Encryptor, transcript: Transcript, aggregate:
             return f"a report has not {group.ciphertexts} ciphertexts"
         ciphertexts = _product(group, encryptor, transcript)
     except (SealRefused, RoundRefused, CiphertextRefused, KeyError, ValueError) as error:
-        return f"the transcript is not whole: {error}"
+        return f"{BROKEN}: {error}"
     rounds = {report.round_name for report in transcript.reports} | {reveal.round_name for reveal in transcript.reveals}
     if rounds != {announce.round_name}:
         return "a report or a reveal belongs to another round"
@@ -116,7 +119,7 @@ def contradiction(first: Statement, second: Statement) -> str | None:
                 return f"two drop lists of round {first.round_name}, and the later does not contain the earlier"
         case (Receipt(), Drops()) if first.round_name == second.round_name:
             if first.member in second.dropped and second.step <= first.step:
-                return f"{first.member!r} is called missing in round {first.round_name} and holds a receipt"
+                return f"somebody is called missing in round {first.round_name} and holds a receipt"
         case (Drops(), Receipt()):
             return contradiction(second, first)
     return None

@@ -23,6 +23,8 @@ from protocols.messages import Accusation
 PART_BYTES: Final = 64 * 1024
 PARTS_MAX: Final = 48
 """Above the largest answer in an audit (`messages.MAX_TRANSCRIPT_BYTES`) with what it is judged by."""
+EXHIBITS_MAX: Final = 192
+"""Above what one proof needs. Every exhibit is compared with every other of its author and round: thousands would be millions of pairs."""
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -73,12 +75,18 @@ class Charges:
 
 
 def proved(packed: bytes, community: str, coordinator_keys: Sequence[Ed25519PublicKey]) -> Iterator[Proof]:
-    """What a packed proof proves. Raises `RoundRefused` for bytes that are none."""
+    """What a packed proof proves, once of each author and round. Raises `RoundRefused` for bytes that are none."""
     try:
         exhibits = msgspec.msgpack.decode(packed, type=list[Exhibit])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RoundRefused(f"an accusation that shows nothing: {error}") from error
-    yield from proofs(exhibits, community, coordinator_keys)
+    if len(exhibits) > EXHIBITS_MAX:
+        raise RoundRefused(f"an accusation of {len(exhibits)} exhibits: at most {EXHIBITS_MAX} are verified")
+    seen: set[tuple[str, str]] = set()
+    for proof in proofs(exhibits, community, coordinator_keys):
+        if (proof.author, proof.round_name) not in seen:
+            seen.add((proof.author, proof.round_name))
+            yield proof
 
 
 def convicts(epoch: Epoch, accused: str, jurors: Collection[str]) -> bool:

@@ -150,9 +150,11 @@ class _Bench:
         for exhibit in held:
             content = _read(exhibit, verifier) if isinstance(exhibit, Notice) and "/coordinator/" in exhibit.topic else None
             if isinstance(content, EpochNotice) and isinstance(exhibit, Notice):
-                self.epochs.append((content, exhibit))
+                if not any(_same_epoch(content, known) for known, _ in self.epochs):
+                    self.epochs.append((content, exhibit))
             elif isinstance(content, KeyCard) and isinstance(exhibit, Notice):
-                self.cards.append((content, exhibit))
+                if not any(_same_card(content, known) for known, _ in self.cards):
+                    self.cards.append((content, exhibit))
         self._keys = self._member_keys()
         for name, known in self._keys.items():
             verifier.trust(name, [key for key, _ in known])
@@ -243,10 +245,12 @@ class _Bench:
                 yield Proof(author=voter, round_name=f"{term}:0", words=words, first=exhibit, second=exhibit, context=(notice,))
 
     def _wrong_sums(self, exhibit: SignedAnswer) -> Iterator[Proof]:
+        """The answer beside its call. Who has made several calls is proved a liar without a sum, and each would cost a computation."""
         answer = exhibit.answer
         said = self._said.get((answer.leader, answer.round_name), ())
         drops = [(statement, shown) for statement, shown, _ in said if isinstance(statement, Drops)]
-        for call, called in ((statement, shown) for statement, shown, _ in said if isinstance(statement, RoundCall)):
+        calls = [(statement, shown) for statement, shown, _ in said if isinstance(statement, RoundCall)]
+        for call, called in calls[:1]:
             for content, epoch in self.epochs:
                 if content.epoch.number != call.epoch or not _answered(answer, content):
                     continue
@@ -273,6 +277,17 @@ def _answered(answer: AuditAnswer, notice: EpochNotice) -> bool:
     except SealRefused:
         return False
     return seat is not None
+
+
+def _same_epoch(first: EpochNotice, second: EpochNotice) -> bool:
+    """Whether it was said again, as at every connection."""
+    return first.epoch.number == second.epoch.number and two_epochs(first, second) is None
+
+
+def _same_card(first: KeyCard, second: KeyCard) -> bool:
+    """Whether it was said again, as at every connection."""
+    said = [(card.n, card.x, card.values, card.pad_bits, card.members_max) for card in (first, second)]
+    return said[0] == said[1]
 
 
 def _read(exhibit: Notice, verifier: Verifier) -> AnyMessage | None:

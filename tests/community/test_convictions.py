@@ -141,6 +141,7 @@ async def test_a_false_drop_list_costs_its_leader_the_seat_although_the_operator
     [found, *_] = street.convicted
     assert {conviction.accused for conviction in street.convicted} == {leader} and found.ground == "verdicts"
     assert "is called missing" in found.words and unsound(found, COMMUNITY) is None
+    assert not any(name in found.words for name in street.names), "the operator is not told who was in the round"
     assert street.office.standing.value(leader) == 0.0 and street.office.standing.value(victim) > 0.4
     street.run(40.0)
     assert epoch is not None and street.desk.epoch is not None and street.desk.epoch.number > epoch.number

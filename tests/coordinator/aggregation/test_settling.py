@@ -73,6 +73,17 @@ def test_who_keeps_nothing_and_declares_everything_is_disproved_within_two_weeks
     assert tail([0.01] * 4, 4) < CONVICTED_BELOW < tail([0.01] * 2, 2)
 
 
+def test_a_second_declaration_of_the_same_time_is_no_excuse_for_the_first() -> None:
+    """A window that overlaps and owns up to everything, beside one that declares everything kept."""
+    sampled = Sampled(round_name="1:1", leader="h1", key_id="0" * 16, beacon="0" * 64)
+    round_ = OpenedRound(sampled=sampled, content="plan", start_s=0.0, step_s=STEP_S)
+    opened = Settled(member="h", round=round_, values=(0, 0))
+    owned = AdherenceReport(sender="h", time_s=WINDOW_S, sequence=1, from_s=0.0, duration_s=WINDOW_S - 1.0, intervals=24, kept=0)
+    claimed = AdherenceReport(sender="h", time_s=WINDOW_S, sequence=2, from_s=0.0, duration_s=WINDOW_S, intervals=24, kept=24)
+    [found] = settle([opened], {"h": [owned, claimed]}, {("h", STEP_S, STEP_S): 9000.0}, {"h": RATING_W})
+    assert found.missed == 1 and found.probability == pytest.approx(0.01)
+
+
 def test_what_was_not_opened_not_declared_or_not_read_says_nothing() -> None:
     sampled = Sampled(round_name="1:1", leader="h1", key_id="0" * 16, beacon="0" * 64)
     plan = OpenedRound(sampled=sampled, content="plan", start_s=0.0, step_s=STEP_S)
