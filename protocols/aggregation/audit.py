@@ -34,7 +34,6 @@ from protocols.aggregation.pads import PadGraph
 from protocols.aggregation.paillier import CiphertextRefused, Encryptor, check_ciphertexts, from_bytes, multiply, to_bytes
 from protocols.messages import RoundCall
 
-
 BROKEN = "the transcript is not whole"
 
 

@@ -149,12 +149,12 @@ class _Bench:
         self.cards: list[tuple[KeyCard, Notice]] = []
         for exhibit in held:
             content = _read(exhibit, verifier) if isinstance(exhibit, Notice) and "/coordinator/" in exhibit.topic else None
-            if isinstance(content, EpochNotice) and isinstance(exhibit, Notice):
-                if not any(_same_epoch(content, known) for known, _ in self.epochs):
-                    self.epochs.append((content, exhibit))
-            elif isinstance(content, KeyCard) and isinstance(exhibit, Notice):
-                if not any(_same_card(content, known) for known, _ in self.cards):
-                    self.cards.append((content, exhibit))
+            if not isinstance(exhibit, Notice):
+                continue
+            if isinstance(content, EpochNotice) and not any(_same_epoch(content, known) for known, _ in self.epochs):
+                self.epochs.append((content, exhibit))
+            elif isinstance(content, KeyCard) and not any(_same_card(content, known) for known, _ in self.cards):
+                self.cards.append((content, exhibit))
         self._keys = self._member_keys()
         for name, known in self._keys.items():
             verifier.trust(name, [key for key, _ in known])
