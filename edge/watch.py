@@ -123,7 +123,7 @@ class DeviceWatch:
         self.reachable = True
         self.trouble = ""
         self.silent_cycles = 0
-        if reading.rated_w is not None and self.rated_w is None and reading.rated_w > 0.0:
+        if reading.rated_w is not None and self.rated_w is None and 0.0 < reading.rated_w <= MOST_PLAUSIBLE_W:
             self.rated_w = reading.rated_w
             self.band_w = _band_w(self.rated_w)
         self._watch_for_stuck(before, reading, now_s)

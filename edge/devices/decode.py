@@ -5,8 +5,8 @@ becomes SI with the signs of the edge. `compile_block` turns the fields of one r
 the registers that matter, one `struct` conversion, one pass of scaling. Everything a device read needs costs a few microseconds.
 
 Not-implemented values (SunSpec Device Information Model Reference, section "Implementation of unimplemented registers": 0xFFFF,
-0x8000, 0xFFFFFFFF, accumulator 0, NaN) become `None`, and so does a value whose scale factor is not implemented or lies outside
--10 to 10: a number that may be wrong by a power of ten is worse than none.
+0x8000, 0xFFFFFFFF, accumulator 0, NaN) become `None`, and so do an infinity and a value whose scale factor is not implemented or lies
+outside -10 to 10: a number that may be wrong by a power of ten is worse than none.
 """
 
 import functools
@@ -124,7 +124,7 @@ def _converter(steps: Sequence[_Step], powers: Sequence[int]) -> Callable[[Seque
         power = (1, 1) if scale is None else SCALES.get(powers[scale])
         value = number if scale is None or power is None else f"{number} * {power[0]} / {power[1]}"
         value = value if factor == 1.0 else f"{value} * {factor!r}"
-        absent = f"{number} != {number}" if missing is None else f"{number} == {missing}"
+        absent = f"{number} - {number} != 0.0" if missing is None else f"{number} == {missing}"
         terms.append("None" if power is None else f"None if {absent} else {value}")
     made: Callable[[Sequence[float]], list[float | None]] = eval(f"lambda n: [{', '.join(terms)}]", {"__builtins__": {}})
     return made

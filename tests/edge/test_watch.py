@@ -52,6 +52,19 @@ def test_a_reading_that_cannot_be_true_is_no_reading(broken: dict[str, object]) 
     assert watch.last_reading.power_w == 500.0
 
 
+@pytest.mark.parametrize("rated_w", [0.0, 1e7, math.inf, math.nan])
+def test_a_rating_that_cannot_be_true_excuses_nothing(rated_w: float) -> None:
+    watch = DeviceWatch("b", DeviceKind.BATTERY, None)
+    see(watch, structs.replace(battery(1.0, 0.0), rated_w=rated_w))
+    tell(watch, 1.0, 0.0)
+    see(watch, structs.replace(battery(9.0, 2000.0), rated_w=rated_w))
+    assert watch.rated_w is None and watch.deaf
+    see(watch, structs.replace(battery(10.0, math.inf), rated_w=rated_w))
+    assert watch.reading is None
+    see(watch, battery(11.0, 0.0))
+    assert watch.rated_w == 5000.0
+
+
 def test_a_meter_that_stands_still_is_doubted_at_once_and_stuck_when_its_counters_should_have_moved() -> None:
     watch = DeviceWatch("meter", DeviceKind.METER, 20_000.0)
     see(watch, meter(0.0, 2000.0))

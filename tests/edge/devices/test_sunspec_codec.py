@@ -2,6 +2,7 @@
 
 import math
 import random
+import struct
 
 import pytest
 import sunspec2.device
@@ -166,6 +167,13 @@ def test_a_wide_number_survives_either_word_order(number: int, low_first: bool) 
     field = Field(name="x", address=0, type="i32", words_low_first=low_first)
     expected = None if number == -0x80000000 else number
     assert compile_block(0, [field])(registers) == [expected]
+
+
+@pytest.mark.parametrize("code, kind", [("f", "f32"), ("d", "f64")])
+@pytest.mark.parametrize("number, expected", [(math.inf, None), (-math.inf, None), (math.nan, None), (-2.5, -5.0), (2.0**99, 2.0**100)])
+def test_a_float_that_is_no_number_is_none(code: str, kind: str, number: float, expected: float | None) -> None:
+    data = struct.pack(f">{code}", number)
+    assert compile_block(0, [Field(name="x", address=0, type=kind, factor=2.0)])(struct.unpack(f">{len(data) // 2}H", data)) == [expected]
 
 
 def test_a_scale_factor_that_is_not_implemented_takes_the_value_with_it() -> None:
