@@ -50,6 +50,7 @@ class Horizon:
         self._office = office
         self._market = market
         self._considered: dict[float, dict[str, LimitPair]] = {}
+        self._promised: dict[float, dict[str, LimitPair]] = {}
 
     async def verify_default(self, now_s: float) -> None:
         """Find the default that is safe for all nodes at once, and say where it is not the configured one."""
@@ -65,19 +66,22 @@ class Horizon:
         self._journal.over("infeasible", "unverified", "tightened")
         self._ledger.forget(now_s)
         starts = self._ledger.starts(now_s)
-        self._considered = {start_s: demand for start_s, demand in self._considered.items() if start_s >= starts[0]}
+        self._considered, self._promised = (
+            {start_s: item for start_s, item in table.items() if start_s >= starts[0]} for table in (self._considered, self._promised)
+        )
         computed = 0
         for start_s in starts:
             if self.default is None or computed >= self._config.envelopes.max_computations:
                 break
             agreed = self._agreed(start_s)
             demand = {node: pair.covering(agreed.get(node, NOTHING)) for node, pair in self._demand(start_s).items()}
-            if self._ledger.published(start_s) and not demand_grew(self._considered.get(start_s, {}), demand):
+            is_known = not agreed or agreed == self._promised.get(start_s)
+            if self._ledger.published(start_s) and is_known and not demand_grew(self._considered.get(start_s, {}), demand):
                 continue
             computed += 1
             box = await self._box(self.default, start_s, agreed, demand, now_s)
             if box is not None:
-                self._considered[start_s] = demand
+                self._considered[start_s], self._promised[start_s] = demand, agreed
                 self._accept(box, start_s, now_s)
         return computed
 
@@ -113,6 +117,8 @@ class Horizon:
                 return None
             if isinstance(box, Infeasible):
                 reason = box.reason
+                if floors is promised and agreed:
+                    self._journal.note(now_s, "market", f"interval {start_s:.0f}: what was agreed does not go with what is out: {reason}")
                 continue
             if floors is defaults and outstanding != defaults:
                 words = f"interval {start_s:.0f}: earlier controls are no longer safe and were superseded"

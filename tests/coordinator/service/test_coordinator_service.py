@@ -13,8 +13,11 @@ import sqlalchemy as sa
 from coordinator import store as tables
 from coordinator.config import DefaultsSection, EnvelopesSection, NodeSection
 from coordinator.envelopes import EnvelopeProblem, EnvelopeResult, Infeasible, compute_envelopes
+from coordinator.envelopes.certificate import Check, Extreme
 from coordinator.errors import ConfigError, UnverifiedEnvelopeError
+from coordinator.market.desk import Concluded
 from coordinator.market.settings import MarketSection
+from coordinator.mechanisms.dfe.negotiation import Agreement
 from coordinator.powerflow.pgm import PgmEngine
 from coordinator.speaking import status_message
 from protocols.messages import (
@@ -71,6 +74,39 @@ async def test_a_market_whose_questions_cannot_be_said_ends_without_an_agreement
     words = [row["message"] for row in feeder.store.rows(tables.events) if row["kind"] == "market"]
     assert any("cannot be asked" in said for said in words)
     assert any("not agreed" in said and "h1: did not answer in time" in said for said in words)
+
+
+def agreed_on(start_s: float, import_w: dict[str, float]) -> Concluded:
+    """Import limits that were agreed for an hour, and nothing else."""
+    series = np.array(list(import_w.values()))[:, None] * np.ones(4)
+    extreme = Extreme(value=1.0, limit=1.1, margin=0.1, where="x")
+    check = Check(
+        engine="none", method="none", corners=0, converged=True, highest_voltage=extreme, lowest_voltage=extreme, line=None,
+        transformer=None,
+    )  # fmt: skip
+    outcome = Agreement(
+        names=tuple(import_w), net_w=0.0 * series, import_limit_w=series, export_limit_w=0.0 * series, price_per_kwh=0.0 * series,
+        check=check, rounds=1,
+    )  # fmt: skip
+    return Concluded(number=1, start_s=start_s, mechanism=None, outcome=outcome, rounds=1, messages=0, left_out={})
+
+
+async def test_what_was_agreed_is_in_the_next_envelopes_and_it_is_told_where_what_is_out_leaves_no_room_for_it(tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path, settings(market=MarketSection(mechanism="dfe", intervals=4, step_s=900.0)))
+    await feeder.service.start()
+    await feeder.step()
+    before = feeder.homes["h1"].controls()
+    most_w = before[-1].import_limit_w
+    assert most_w is not None and feeder.service.market is not None
+    feeder.service.market.agreed = agreed_on(feeder.clock.now_s() // 900.0 * 900.0, {"h1": most_w + 200.0})
+    await feeder.step(300.0)
+    newest = {control.start_s: control.import_limit_w for control in feeder.homes["h1"].controls()}
+    assert newest[before[-1].start_s] == most_w
+    assert newest[before[-1].start_s + 300.0] == most_w + 200.0
+    await feeder.step(300.0)
+    words = [row["message"] for row in feeder.store.rows(tables.events) if row["kind"] == "market"]
+    assert len(words) == 5, "once for each interval that was out already"
+    assert all("what was agreed does not go with what is out: passive loads and floors alone can break" in said for said in words)
 
 
 async def test_the_published_box_is_legal_at_all_corners_in_another_engine(tmp_path: Path) -> None:
