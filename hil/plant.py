@@ -84,8 +84,13 @@ class Plant:
     def solve(self, net_import_w: Floats, net_import_var: Floats, source_voltage_pu: float | None = None) -> PlantState:
         """State of the feeder for the net import of every connection, in the order of `feeder.connections`.
 
-        Raises `PlantError` where no solution exists: a feeder asked for more than it can carry has collapsed.
+        Raises `PlantError` where no solution exists: a feeder asked for more than it can carry has collapsed. A power that is no number
+        is refused too: to power-grid-model it means that the one before stays.
         """
+        finite = np.isfinite(net_import_w + net_import_var)
+        if not finite.all():
+            where = self.feeder.connections[int(np.argmin(finite))].name
+            raise PlantError(f"feeder {self.feeder.name}: expected a finite power at every connection, got another at {where}")
         self._update_load["p_specified"] = net_import_w[:, None] * self._share
         self._update_load["q_specified"] = net_import_var[:, None] * self._share
         if source_voltage_pu is not None:

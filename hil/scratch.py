@@ -89,7 +89,10 @@ async def ended_in_order(work: Coroutine[Any, Any, Answer]) -> Answer:
     for number in ENDINGS:
         loop.add_signal_handler(number, end, number)
     try:
-        return await work
+        answer = await work
+        if ended_by:  # whatever waits for a task of its own that it has cancelled takes this cancellation for that one
+            raise SystemExit(128 + ended_by[0])
+        return answer
     except asyncio.CancelledError:
         if ended_by:
             raise SystemExit(128 + ended_by[0]) from None

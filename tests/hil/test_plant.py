@@ -111,6 +111,20 @@ def test_more_than_the_feeder_can_carry_is_named_not_returned() -> None:
         plant.solve(np.full(homes, 5e6), np.zeros(homes))
 
 
+@pytest.mark.parametrize("power", [np.nan, np.inf, -np.inf])
+def test_a_power_that_is_no_number_is_refused_by_the_name_of_its_connection(power: float) -> None:
+    plant = street_plant()
+    homes = len(plant.feeder.connections)
+    loads, nothing = np.full(homes, 500.0), np.zeros(homes)
+    before = plant.solve(loads, nothing)
+    wrong = loads.copy()
+    wrong[3] = power
+    for powers in ((wrong, nothing), (loads, wrong)):
+        with pytest.raises(PlantError, match=f"got another at {plant.feeder.connections[3].name}"):
+            plant.solve(*powers)
+    assert plant.solve(loads, nothing).source_w == before.source_w
+
+
 def test_opendss_finds_the_same_voltages() -> None:
     """An engine that shares nothing with the plant, on the same tables; constant power loads of both signs."""
     dss = pytest.importorskip("opendssdirect")

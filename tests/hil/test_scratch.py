@@ -75,6 +75,30 @@ def test_a_run_that_is_ended_midway_leaves_no_folder(tmp_path: Path, mode: str, 
     assert not _leftovers(tmp_path)
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+def test_work_that_is_ended_says_so_also_where_it_takes_the_end_for_another(tmp_path: Path, swallows: bool) -> None:
+    code = f"""
+import asyncio, os, signal
+from hil.scratch import ended_in_order, leaving_in_order, scratch
+
+async def work():
+    with scratch("test"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.sleep(30.0)
+        except asyncio.CancelledError:
+            if not {swallows}:
+                raise
+
+with leaving_in_order():
+    asyncio.run(ended_in_order(work()))
+"""
+    with _python(code, tmp_path) as ended:
+        ended.communicate(timeout=30.0)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert not _leftovers(tmp_path)
+
+
 def _python(code: str, temporary: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code],
