@@ -213,8 +213,8 @@ class MarketPart:
             self._job = asyncio.get_running_loop().run_in_executor(None, job) if background else _done(job())
         if self._job is None or not self._job.done():
             return None
-        found = self._job.result()
-        self._job = None
+        done, self._job = self._job, None
+        found = done.result()
         return None if found is None else msgspec.structs.replace(found, time_s=self._now_s(), sequence=sequencer.next())
 
 

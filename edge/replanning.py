@@ -45,8 +45,8 @@ class Replanner:
         if self._job is not None:
             if not self._job.done():
                 return None
-            made, self._job, maker.busy = self._job.result(), None, False
-            return self._use(made)
+            done, self._job, maker.busy = self._job, None, False
+            return self._use(done.result())
         if not self._schedule.enabled or now_s < self._due_s:
             return None
         self._due_s = (now_s // self._schedule.period_s + 1.0) * self._schedule.period_s

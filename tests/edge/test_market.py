@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -10,11 +11,12 @@ import pytest
 
 from edge.config import EdgeConfig, MarketSection, check_config
 from edge.leadership.settings import LeadershipSection
+from edge.market import Respondent
 from edge.schedule.model import Household, ScheduleInputs
 from edge.schedule.planner import Planner
 from protocols import codec
 from protocols.messages import MarketAnswer, MarketAsk
-from protocols.signing import Signer
+from protocols.signing import Sequencer, Signer
 from protocols.topics import control_topic, owner
 from tests.edge.world import COMMUNITY, COORDINATOR_KEY, NODE, World, make_config
 
@@ -25,14 +27,17 @@ def market_config(folder: Path) -> EdgeConfig:
     return msgspec.structs.replace(make_config(folder, schedule=True), market=MarketSection(enabled=True))
 
 
-def ask(world: World, number: int, round_: int, *, price: float = 0.2, towards_w: float = 500.0, **changes: object) -> None:
+def asked_of(world: World, number: int, round_: int, *, price: float = 0.2, towards_w: float = 500.0) -> MarketAsk:
     now_s = world.clock.now_s()
-    message = MarketAsk(
+    return MarketAsk(
         sender="coordinator", time_s=now_s, sequence=int(now_s * 1000) + round_, node=NODE, mechanism="p2p", negotiation=number,
         round=round_, start_s=now_s // 900.0 * 900.0, step_s=900.0, weight_per_kwh_w=1e-4, price_per_kwh=(price,) * INTERVALS,
         target_w=(towards_w,) * INTERVALS,
     )  # fmt: skip
-    message = msgspec.structs.replace(message, **changes)
+
+
+def ask(world: World, number: int, round_: int, *, price: float = 0.2, towards_w: float = 500.0, **changes: object) -> None:
+    message = msgspec.structs.replace(asked_of(world, number, round_, price=price, towards_w=towards_w), **changes)
     world.pen.publish(Signer(COORDINATOR_KEY).seal(control_topic(COMMUNITY, NODE, "ask"), message))
 
 
@@ -65,6 +70,28 @@ async def test_an_answer_moves_towards_a_target_as_far_as_the_price_lets_it(tmp_
     assert (first.round, second.round) == (0, 1)
     assert len(first.net_import_w) == INTERVALS
     assert np.mean(second.net_import_w) > np.mean(first.net_import_w) + 50.0
+
+
+def broken_clock() -> float:
+    raise OSError("no clock")
+
+
+async def test_an_answer_that_cannot_be_computed_is_missing_once_and_does_not_stop_the_cycles_after_it(tmp_path: Path) -> None:
+    world = await ready(tmp_path)
+    part = world.agent.market
+    assert part is not None
+    ask(world, 5, 0)
+    await world.run(20.0)
+    assert part.respondent is not None
+    whole = part.respondent
+    part.respondent = Respondent(whole.household, whole.inputs, broken_clock, 5.0)
+    part.asked(asked_of(world, 5, 1))
+    assert part.step(NODE, Sequencer(0.0), background=True) is None
+    assert part._job is not None
+    await asyncio.wait([part._job])
+    with pytest.raises(OSError, match="no clock"):
+        part.step(NODE, Sequencer(0.0), background=True)
+    assert part.step(NODE, Sequencer(0.0), background=True) is None
 
 
 async def test_where_the_mechanism_secures_the_network_an_answer_is_bounded_by_the_connection_alone(tmp_path: Path) -> None:
