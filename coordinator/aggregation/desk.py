@@ -73,6 +73,7 @@ class _Kept(Struct):
     books: dict[str, str] = {}
     settlement: dict[int, Term] = {}
     formers: tuple[Epoch, ...] = ()
+    layout: tuple[int, int, int] | None = None
 
 
 class AggregationDesk:
@@ -132,16 +133,26 @@ class AggregationDesk:
         """Reputations have changed at once: the same members, in a new epoch with the next step."""
         self._found_anew = True
 
+    @property
+    def _layout(self) -> tuple[int, int, int]:
+        """How reports are laid out. A key has one layout for ever: under another one an honest sum of before would look like none."""
+        return self._section.values, self._section.pad_bits, self._section.members_max
+
     def save(self) -> str:
         """What must be on the disk before `outgoing` is sent."""
         self._kept.books = {key_id: book.save().decode() for key_id, book in self._books.items()}
         self._kept.settlement = self.settlement.epochs
+        self._kept.layout = self._layout
         return msgspec.json.encode(self._kept).decode()
 
     def restore(self, text: str) -> None:
         """Take back what `save` gave."""
         self._kept = msgspec.json.decode(text, type=_Kept)
         self.settlement.epochs = self._kept.settlement
+        if self._kept.layout not in (None, self._layout):
+            self.keys.clear()
+            self._books.clear()
+            self.keys_changed = True
         for key in self.keys:
             self._book(key)
             answered = self._kept.books.get(key.key_id)

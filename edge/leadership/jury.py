@@ -89,9 +89,11 @@ class Jury:
             if packed is None:
                 return
             self._count(accusation.sender, now_s)
-            found = list(proved(packed, self._community, self._operator_keys))
+            proven = list(proved(packed, self._community, self._operator_keys))
+            found = [proof for proof in proven if self._witness.signed_now(proof)]
             if not found:
-                raise RoundRefused(f"the accusation by {accusation.sender!r} proves nothing")
+                why = "rests on a key that is not in use any more" if proven else "proves nothing"
+                raise RoundRefused(f"the accusation by {accusation.sender!r} {why}")
         except RoundRefused as refusal:
             log.warning("%s", refusal)
             self.refusals.append(str(refusal))

@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.errors import StoreError
 from edge.leadership.evidence import EvidenceLog
+from protocols import codec
 from protocols.aggregation.audit import Statement, contradiction
 from protocols.aggregation.evidence import (
+    COORDINATOR,
     Exhibit,
     Notice,
     Proof,
@@ -90,6 +92,16 @@ class Witness:
         """What was proved since this was asked last."""
         found, self._proofs = self._proofs, []
         return found
+
+    def signed_now(self, proof: Proof) -> bool:
+        """Whether the keys that the proof rests on are those with which its author signs at present: a key that was taken out of use may
+        have been stolen, and says nothing about who had it."""
+        if proof.author == COORDINATOR or self._epoch is None:
+            return proof.author == COORDINATOR
+        present = [seat.public_key for seat in self._epoch[0].epoch.seats if seat.name == proof.author]
+        shown = [codec.decode(notice.payload, topic=notice.topic) for notice in proof.context if isinstance(notice, Notice)]
+        named = [seat for said in shown if isinstance(said, EpochNotice) for seat in said.epoch.seats if seat.name == proof.author]
+        return bool(named) and all(seat.public_key in present for seat in named)
 
     def keep(self, exhibits: Iterable[Exhibit]) -> None:
         """Bring them to the disk."""

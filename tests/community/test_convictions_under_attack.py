@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
 from coordinator import store as tables
@@ -13,10 +15,12 @@ from coordinator.aggregation.convictions import CASES_OF_ONE_JUROR, CONVICTIONS_
 from coordinator.aggregation.office import conviction_row
 from edge.leadership.jury import CASES_OF_ONE
 from hil.simulation.street import COMMUNITY, START_S
+from protocols import codec
 from protocols.aggregation.charges import EXHIBITS_MAX, proved
 from protocols.aggregation.evidence import Notice, notice_of
 from protocols.aggregation.group import RoundRefused
-from protocols.messages import AdherenceReport, AggregateNotice, RoundCall, RoundContent, RoundNotice, Verdict
+from protocols.bus import BusMessage
+from protocols.messages import Accusation, AdherenceReport, AggregateNotice, EpochNotice, RoundCall, RoundContent, RoundNotice, Verdict
 from protocols.signing import Signer
 from protocols.topics import node_topic, round_topic
 from tests.community.test_convictions import GovernedStreet, founded
@@ -120,6 +124,51 @@ async def test_an_accusation_of_thousands_of_exhibits_is_refused_before_they_are
     for number in range(100):
         jury._open(structs.replace(proof, round_name=f"2:{number}"), 0.0)
     assert other in jury.verdicts and len(jury.verdicts) == 1 + CASES_OF_ONE
+
+
+async def test_a_key_that_was_taken_out_of_use_convicts_nobody(tmp_path: Path) -> None:
+    """Whoever stole it can sign two calls with it, and show the epoch in which it was good; the same two calls under the key in use do."""
+    street = await founded(tmp_path)
+    victim, accuser, juror = street.names[:3]
+    old = Ed25519PrivateKey.generate()
+    jury = street.members[juror].accountability.jury
+    retained = next(message for message in street.wire if message.topic.endswith("coordinator/epoch"))
+    present = codec.decode(retained.payload, topic=retained.topic)
+    assert isinstance(present, EpochNotice)
+    seats = tuple(
+        structs.replace(seat, public_key=old.public_key().public_bytes_raw().hex()) if seat.name == victim else seat
+        for seat in present.epoch.seats
+    )
+    former = structs.replace(present, epoch=structs.replace(present.epoch, number=1, seats=seats))
+    call = RoundCall(
+        round_name="1:1", epoch=1, key_id="0" * 16, seats="7", previous="0" * 64, content=RoundContent.PLAN,
+        start_s=START_S, step_s=900.0, closes_s=START_S + 2.0,
+    )  # fmt: skip
+
+    def accuse(key: Ed25519PrivateKey, *epochs: BusMessage) -> None:
+        topic = round_topic(COMMUNITY, victim, "call")
+        calls = [RoundNotice(sender=victim, time_s=START_S, sequence=n, body=structs.replace(call, iteration=n)) for n in (1, 2)]
+        shown = [*epochs, *(Signer(key).seal(topic, said) for said in calls)]
+        packed = msgspec.msgpack.encode([notice_of(message, START_S) for message in shown])
+        digest = hashlib.sha256(packed).hexdigest()
+        jury.accused(Accusation(sender=accuser, time_s=START_S, sequence=1, digest=digest, part=0, parts=1, body=packed), 0.0)
+
+    accuse(old, Signer(street.keys["coordinator"]).seal(retained.topic, former))
+    assert jury.verdicts == () and "not in use any more" in jury.refusals[-1]
+    accuse(street.keys[victim], retained)
+    assert [proof.author for proof in jury.verdicts] == [victim]
+
+
+async def test_an_operator_that_lays_reports_out_anew_does_so_under_a_new_key(tmp_path: Path) -> None:
+    """A leader's answer of before, judged by another layout, would look like a sum that is none."""
+    street = await founded(tmp_path)
+    text, [key] = street.desk.save(), street.desk.keys
+    for change, same in ((0, True), (1, False)):
+        desk = GovernedStreet(tmp_path, 9).office.desk
+        desk._section = structs.replace(desk._section, pad_bits=desk._section.pad_bits - change)
+        desk.restore(text)
+        desk.step(street.clock.now_s())
+        assert (desk.keys[-1].public == key.public, desk.keys_changed) == (same, not same)
 
 
 async def test_a_juror_whose_verdicts_no_quorum_shared_is_still_heard(tmp_path: Path) -> None:
