@@ -51,6 +51,8 @@ from protocols.messages import EpochNotice as EpochMessage
 log = logging.getLogger(__name__)
 
 SENDER = "coordinator"
+CARDS_HELD_S = 3600.0
+"""A member's new keys found an epoch at once, and further ones only so long after: until then they wait for the next epoch there is."""
 FORMERS_KEPT = 8
 """Epochs may follow each other while one round is under way, and its leader is not to blame."""
 
@@ -111,6 +113,7 @@ class AggregationDesk:
         self._reputation = reputation
         self._joined: dict[str, JoinCard] = {}
         self._first_join_s: float | None = None
+        self._changed_s: dict[str, float] = {}
         self._kept = _Kept()
         self._books: dict[str, OperatorBook] = {}
         self._anew = True
@@ -230,7 +233,7 @@ class AggregationDesk:
                 present = tuple(sorted(self._joined))
         else:
             newcomers = admitted(kept.epoch.names, self._joined)
-            if newcomers or self._found_anew or self._cards_changed() or now_s >= kept.epoch_s + section.epoch_s:
+            if newcomers or self._found_anew or self._cards_changed(now_s) or now_s >= kept.epoch_s + section.epoch_s:
                 present = tuple(sorted({*kept.epoch.names, *newcomers} & self._members.keys()))
         if len(present) < section.members_min or len(present) > section.members_max:
             return
@@ -256,11 +259,14 @@ class AggregationDesk:
         self.settlement.begin(kept.epoch, kept.cards)
         self._say_epoch(now_s)
 
-    def _cards_changed(self) -> bool:
-        """A member that lost its secrets has joined with new ones."""
+    def _cards_changed(self, now_s: float) -> bool:
+        """A member that lost its secrets has joined with new ones. Once in a while of each member: an epoch ends the round under way."""
         for card in self._kept.cards:
             join = self._joined.get(card.name)
-            if join is not None and (join.pad_key, join.envelope_key) != (card.pad_key, card.envelope_key):
+            if join is None or (join.pad_key, join.envelope_key) == (card.pad_key, card.envelope_key):
+                continue
+            if now_s - self._changed_s.get(card.name, -CARDS_HELD_S) >= CARDS_HELD_S:
+                self._changed_s[card.name] = now_s
                 return True
         return False
 

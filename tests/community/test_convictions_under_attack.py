@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec import structs
 
 from coordinator import store as tables
@@ -20,7 +21,17 @@ from protocols.aggregation.charges import EXHIBITS_MAX, proved
 from protocols.aggregation.evidence import Notice, notice_of
 from protocols.aggregation.group import RoundRefused
 from protocols.bus import BusMessage
-from protocols.messages import Accusation, AdherenceReport, AggregateNotice, EpochNotice, RoundCall, RoundContent, RoundNotice, Verdict
+from protocols.messages import (
+    Accusation,
+    AdherenceReport,
+    AggregateNotice,
+    EpochNotice,
+    JoinCard,
+    RoundCall,
+    RoundContent,
+    RoundNotice,
+    Verdict,
+)
 from protocols.signing import Signer
 from protocols.topics import node_topic, round_topic
 from tests.community.test_convictions import GovernedStreet, founded
@@ -124,6 +135,21 @@ async def test_an_accusation_of_thousands_of_exhibits_is_refused_before_they_are
     for number in range(100):
         jury._open(structs.replace(proof, round_name=f"2:{number}"), 0.0)
     assert other in jury.verdicts and len(jury.verdicts) == 1 + CASES_OF_ONE
+
+
+async def test_who_joins_with_new_keys_again_and_again_stops_no_round(tmp_path: Path) -> None:
+    street = await founded(tmp_path)
+    liar = next(name for name in street.names if name != street.leader())
+    epochs, opened = set[int](), street.desk.opened
+    for number in range(20):
+        made = [X25519PrivateKey.from_private_bytes(bytes([1 + number, kind] * 16)) for kind in (1, 2)]
+        keys = [key.public_key().public_bytes_raw().hex() for key in made]
+        card = JoinCard(sender=liar, time_s=street.clock.now_s(), sequence=2**50 + number, pad_key=keys[0], envelope_key=keys[1])
+        street.buses[liar].publish(Signer(street.keys[liar]).seal(node_topic(COMMUNITY, liar, "join"), card, retain=True))
+        street.run(5.0)
+        assert street.desk.epoch is not None
+        epochs.add(street.desk.epoch.number)
+    assert len(epochs) == 1 and street.desk.opened >= opened + 2
 
 
 async def test_a_key_that_was_taken_out_of_use_convicts_nobody(tmp_path: Path) -> None:
